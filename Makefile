@@ -1,0 +1,72 @@
+# Every target sets up what it needs by itself; `make` alone lists them.
+# Needed: Python 3.11, 3.12 or 3.13, make and git.
+
+EXTRAS        ?= train,dvc,s3,dev
+WORKERS       ?= 2
+SLIM_VERSIONS ?= 3.11 3.12 3.13
+SLIM_TESTS    ?= tests/test_errors.py tests/test_settings.py tests/test_progress.py tests/test_page.py tests/recipe \
+                 tests/prepare/test_csv_cells.py tests/prepare/test_table.py tests/architecture/test_light_imports.py \
+                 tests/bundle/test_files.py tests/bundle/test_decide.py tests/serve/test_app.py tests/serve/test_run.py \
+                 tests/serve/test_hostile_requests.py tests/registry/test_store.py tests/registry/test_store_faults.py
+ARGS          ?=
+
+BIN      := .venv/bin
+READY    := .venv/.installed
+SCANNED   = git ls-files -z --cached --others --exclude-standard --deduplicate
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench soak secrets test-slim constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  ARGS="..." goes to the command behind demo, test, soak, bench and constraints'
+
+setup: $(READY) ## install everything into .venv (TORCH=cuda: with CUDA; PYTHON=path: with that Python)
+
+demo: $(READY) ## show the whole loop on a small data set
+	@$(BIN)/medloop demo $(ARGS)
+
+test: $(READY) ## run the tests (WORKERS=0: in one process)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: $(READY) ## run every check that needs no test data: style, types, architecture, sizes, secrets
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+	$(BIN)/python -m pytest -q tests/architecture
+	$(MAKE) --no-print-directory secrets
+
+fix: $(READY) ## mend what ruff can mend, and format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY) ## measure, and print the figures
+	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(READY) ## run the long tests that `make test` leaves out
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+secrets: $(READY) ## look for keys and passwords in every file that git would take
+	$(SCANNED) | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
+test-slim: ## test the core alone, without torch and scikit-learn, on each Python found
+	@tested=; for version in $(SLIM_VERSIONS); do \
+	  python=$$(VERSIONS=$$version sh install.sh python 2>/dev/null) || { echo "no Python $$version here"; continue; }; \
+	  PYTHON=$$python sh install.sh venv .venv-slim-$$version . pytest hypothesis || exit 1; \
+	  .venv-slim-$$version/bin/python -m pytest $(SLIM_TESTS) || exit 1; \
+	  tested="$$tested $$version"; \
+	done; echo "tested the core on:$${tested:- no Python at all}"; [ -n "$$tested" ]
+
+constraints: $(READY) ## write constraints.txt anew after a change of dependencies (ARGS=--upgrade: move to the newest)
+	@echo hatchling | env -u UV_FIND_LINKS -u UV_INDEX -u UV_EXTRA_INDEX_URL $(BIN)/uv --no-config pip compile \
+	  pyproject.toml - --all-extras --universal --python-version 3.11 --fork-strategy fewest --quiet \
+	  --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt $(ARGS)
+
+clean: ## remove the environments and everything that can be made again
+	rm -rf .venv .venv-slim-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov dist build medloop-demo
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt install.sh $(if $(TORCH),FORCE)
+	@sh install.sh venv .venv --editable ".[$(EXTRAS)]"
+
+FORCE:

@@ -1,0 +1,55 @@
+"""The image files that are measured on, and projects upon them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from medloop.data.phantom import PhantomSpec, generate, write
+from medloop.steps.project import Project, load_project
+
+# As many as Medical MNIST has.
+SMALL_FILES = 58_954
+SMALL_SIZE = 64
+
+
+def scans(folder: Path) -> Path:
+    """Slices of the size of a scanner: those that BENCH_IMAGES names, else phantoms."""
+    if given := os.environ.get("BENCH_IMAGES"):
+        return Path(given).resolve()
+    return write(PhantomSpec(patients=240, size=400, slices=(2, 4)), folder)
+
+
+def small_jpegs(folder: Path, count: int) -> Path:
+    """Grey JPEGs of 64 x 64 in six classes, all different."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        one.pixels.astype(np.int16) for one in generate(PhantomSpec(kind="six_kinds", patients=60, size=SMALL_SIZE))
+    ]
+    for number in range(count):
+        path = folder / f"class{number % 6}" / f"{number:06d}.jpeg"
+        if number < 6:
+            path.parent.mkdir(parents=True)
+        picture = pictures[number % len(pictures)] + rng.integers(-8, 9, (SMALL_SIZE, SMALL_SIZE))
+        path.write_bytes(
+            cv2.imencode(".jpeg", picture.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()
+        )
+    return folder
+
+
+def files_of(folder: Path) -> list[str]:
+    """The files below a folder."""
+    return sorted(os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)  # noqa: PTH118
+
+
+def image_project(folder: Path, images: Path, *, size: int = 224) -> Project:
+    """A project whose source is a folder of classes."""
+    folder.mkdir()
+    recipe = {"data": {"source": "folder", "path": str(images), "class_pattern": "[^_]+"}, "prepare": {"size": size}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (folder / "work").mkdir()
+    return load_project(folder)

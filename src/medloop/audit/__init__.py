@@ -1,0 +1,1 @@
+"""The examination of a data set, before anything is trained."""

@@ -1,0 +1,87 @@
+"""findings.json for programs, audit.html for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medloop import page
+from medloop.audit.table import Audit, separation
+from medloop.data import manifest
+from medloop.recipe import AuditSection
+from medloop.storage import atomic_folder, write_json, write_text
+
+
+def write_audit(audit: Audit, cases: pd.DataFrame, section: AuditSection, folder: Path) -> None:
+    """Store the findings and the page."""
+    with atomic_folder(folder) as target:
+        write_json(target / "findings.json", findings_json(audit, section))
+        write_text(target / "audit.html", audit_page(audit, cases, section))
+
+
+def findings_json(audit: Audit, section: AuditSection) -> dict[str, Any]:
+    """The audit as plain data."""
+    accepted = sorted({one.name for one in audit.findings if one.name in section.accept})
+    return {
+        "findings": [asdict(one) for one in audit.findings],
+        "accepted": accepted,
+        "open_severe": [one.name for one in audit.open_severe(section)],
+        "groups": [list(group) for group in audit.groups],
+    }
+
+
+def audit_page(audit: Audit, cases: pd.DataFrame, section: AuditSection) -> str:
+    """What was found, in words that a doctor reads."""
+    table = manifest.usable(cases)
+    counts = table["label"].value_counts().sort_index()
+    stopped = len(audit.open_severe(section))
+    lead = f"{len(table)} cases, {len(counts)} classes, {len(manifest.value_columns(table))} columns. " + (
+        f"{stopped} severe findings stop the training." if stopped else "Nothing found stops the training."
+    )
+    findings = [(one.severity, one.name, one.what, one.todo) for one in audit.findings]
+    return page.page(
+        "Audit of the data",
+        lead=lead,
+        body=[
+            page.section(
+                "Findings",
+                page.table(("severity", "name", "what was found", "what to do"), findings, badges=True)
+                if findings
+                else page.paragraph("None."),
+            ),
+            page.section("Classes", page.table(("class", "cases", "share"), _shares(counts.to_dict()))),
+            page.section(
+                "Columns",
+                page.paragraph(
+                    "Alone: how well this column by itself tells the classes apart (AUC; 0.5 is chance).", soft=True
+                ),
+                page.table(("column", "kind", "missing", "lowest", "median", "highest", "alone"), _columns(table)),
+            ),
+        ],
+    )
+
+
+def _shares(counts: Mapping[Any, int]) -> list[tuple[str, str, str]]:
+    total = sum(counts.values())
+    return [(str(name), str(count), f"{count / total:.1%}") for name, count in counts.items()]
+
+
+def _columns(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    values = manifest.values(table)
+    lines: list[tuple[str, ...]] = []
+    for name in values:
+        column = values[name]
+        alone = f"{separation(column, table['label']):.3f}"
+        missing = f"{column.isna().mean():.1%}"
+        if pd.api.types.is_numeric_dtype(column):
+            lines.append(
+                (str(name), "number", missing, f"{column.min():g}", f"{column.median():g}", f"{column.max():g}", alone)
+            )
+        else:
+            common = ", ".join(map(str, column.value_counts().index[:3]))
+            lines.append((str(name), f"{column.nunique()} categories", missing, "", common, "", alone))
+    return lines

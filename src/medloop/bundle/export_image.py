@@ -1,0 +1,271 @@
+"""The export stage for images: ONNX with parity, in 8 bits where these decide as well, then what decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_file, save_file
+
+from medloop.bundle import files
+from medloop.bundle.calibrate import Fitted, fit_decision, fit_wide_outliers, sample
+from medloop.bundle.decide import FloatArray, IntArray, Outliers, choose, softmax
+from medloop.bundle.export import REFERENCE_CASES, Origin, origin_fields
+from medloop.bundle.export_cases import ExportCases, read_export_cases
+from medloop.bundle.export_head import Head, head_logits, refit_head
+from medloop.bundle.export_int8 import Agreement, compare, quantise
+from medloop.bundle.export_onnx import check_image_parity, image_graph, run_images, with_head
+from medloop.bundle.inputs import LEAST_COLOUR, LEAST_CONTRAST, colour_of
+from medloop.bundle.patients import combine_slices
+from medloop.bundle.session import ONNX_ERRORS
+from medloop.errors import UserError
+from medloop.metrics import METRICS
+from medloop.models import find_model
+from medloop.prepare.prepared_images import PreparedImages, read_prepared_images
+from medloop.recipe import ExportSection
+from medloop.storage import atomic_folder, read_json, write_json
+
+PARITY = 1e-4
+PARITY_PICTURES = 16
+RANGE_PICTURES = 256
+SPREAD_PICTURES = 2000
+COLOUR_MARGIN = 1.5
+FINAL = -1
+UNQUANTISABLE: tuple[type[Exception], ...] = (*ONNX_ERRORS, NotImplementedError, ValueError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A graph with what it says of the cases: all of training in head mode, else a sample, and those held out."""
+
+    graph: bytes
+    head: Head | None
+    seen: FloatArray
+    held: FloatArray
+    own_logits: FloatArray
+    logits: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporting:
+    """All that both precisions share."""
+
+    pictures: PreparedImages
+    cases: ExportCases
+    section: ExportSection
+    model: Mapping[str, Any]
+    balanced: bool
+
+    @property
+    def rows_to_see(self) -> IntArray:
+        """The training pictures to run: a head needs all of them, a spread some."""
+        if self.model["mode"] == "head":
+            return self.cases.train
+        return self.cases.train[sample(len(self.cases.train), most=SPREAD_PICTURES, seed=self.model["seed"])]
+
+    def decision(self, logits: FloatArray) -> Fitted:
+        """What the recipe's rules make of logits of the held-out cases."""
+        cases = self.cases
+        patients = cases.held_groups if self.section.per == "patient" else None
+        task = self.pictures.task
+        return fit_decision(logits, cases.held_y, self.section, task, fitted_on=cases.held_from, patients=patients)
+
+    def decided(self, logits: FloatArray, fitted: Fitted) -> tuple[FloatArray, IntArray]:
+        """Probabilities and choices for the held-out cases, or for their patients."""
+        is_positive = np.isin(self.pictures.task["classes"], self.pictures.task["positive"])
+        shares = softmax(logits, fitted.meta["calibration"]["temperature"])
+        if self.section.per == "patient":
+            patients, rule = self.cases.held_groups, self.section.combine
+            shares = combine_slices(shares, patients, is_positive=is_positive, rule=rule)
+        return shares, choose(shares, is_positive, fitted.meta["threshold"]["value"])
+
+
+def export_images(
+    trained: Path, prepared: Path, splits: Path, section: ExportSection, *, origin: Origin, folder: Path
+) -> dict[str, Any]:
+    """Write the bundle; its description is returned."""
+    model = read_json(trained / "model.json")
+    pictures = read_prepared_images(prepared)
+    balanced = origin.recipe.get("train", {}).get("balance", "none") != "none"
+    cases = read_export_cases(trained, splits, pictures)
+    job = Exporting(pictures=pictures, cases=cases, section=section, model=model, balanced=balanced)
+    graph, parity = _exact_graph(trained, job)
+    served, precision = _choose_precision(graph, job)
+    fitted = job.decision(served.logits)
+    some = sample(len(served.seen), most=SPREAD_PICTURES, seed=model["seed"])
+    quantile = section.outlier_quantile
+    outliers = fit_wide_outliers(served.seen[some], served.held, quantile=quantile, seed=model["seed"])
+    meta = {
+        "format": files.FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **origin_fields(origin),
+        **pictures.task,
+        "model": model,
+        "preparer": {"kind": "image", **pictures.preparer.to_json()},
+        "checks": {"contrast": LEAST_CONTRAST, "colour": _colour_limit(job)},
+        "decide": {"per": section.per, "rule": section.combine},
+        **fitted.meta,
+        "outliers": {
+            "limit": outliers.limit,
+            "rest": outliers.rest,
+            "quantile": section.outlier_quantile,
+            "distance": "Mahalanobis along principal components and beside them",
+        },
+        "parity": parity,
+        "precision": precision,
+        "n_train": len(cases.train),
+        "cross_validation": _figures(trained),
+        "environment": read_json(trained / "environment.json"),
+    }
+    _write(folder, trained, meta, served=served, outliers=outliers, probabilities=fitted.probabilities)
+    return meta
+
+
+def describe_export(meta: Mapping[str, Any]) -> str:
+    """What the command says of the bundle."""
+    precision, threshold = meta["precision"], meta["threshold"]
+    value = "the likeliest class" if threshold["value"] is None else f"threshold {threshold['value']:.3f}"
+    why = f" ({precision['reason']})" if precision["reason"] else ""
+    return (
+        f"ONNX differs by {meta['parity']:.1g}; serves {precision['used']}{why}; "
+        f"{value} by {threshold['rule']}, fitted on {meta['calibration']['fitted_on']}"
+    )
+
+
+def _exact_graph(trained: Path, job: Exporting) -> tuple[bytes, float]:
+    height, width, channels = job.pictures.preparer.shape
+    # The trained weights come next, so none are fetched.
+    make = find_model(job.model["name"]).build(**{**job.model["params"], "weights": "none"})
+    classifier = make(classes=len(job.cases.classes), channels=channels, size=max(height, width), root=trained)
+    classifier.load_state_dict(load_file(trained / "weights.safetensors"))
+    chosen = job.cases.train[sample(len(job.cases.train), most=PARITY_PICTURES, seed=job.model["seed"])]
+    some = np.asarray(job.pictures.images[chosen])
+    graph = image_graph(classifier, some)
+    bound = job.section.parity if "parity" in job.section.model_fields_set else PARITY
+    return graph, check_image_parity(classifier, graph, some, bound=bound)
+
+
+def _choose_precision(graph: bytes, job: Exporting) -> tuple[Served, dict[str, Any]]:
+    """The 8-bit graph where it decides as the exact one does, or where the recipe wants it anyway."""
+    exact = _serve(graph, job, what="features, fp32")
+    wanted = job.section.precision
+    if wanted == "fp32":
+        return exact, {"used": "fp32", "reason": "the recipe asks for it (export.precision)"}
+    chosen = job.cases.train[sample(len(job.cases.train), most=RANGE_PICTURES, seed=job.model["seed"])]
+    try:
+        small = _serve(quantise(graph, job.pictures.images[chosen]), job, what="features, int8")
+    except UNQUANTISABLE as error:
+        # Backbones are many, and the quantiser of onnxruntime does not know every step of all of them.
+        why = f"onnxruntime cannot run {job.model['params']['backbone']} in int8 ({type(error).__name__})"
+        if wanted == "int8":
+            hint = "set export.precision: auto"
+            raise UserError("export.precision: int8 needs a backbone that 8 bits suit", found=why, hint=hint) from error
+        return exact, {"used": "fp32", "reason": why}
+    agreement = _agreement(exact, small, job)
+    figures = {"decisions_agree": agreement.decisions, "auc_loss": agreement.auc_loss, "n": agreement.n}
+    measured = {name: value if np.isfinite(value) else None for name, value in figures.items()}
+    if wanted == "auto" and agreement.against:
+        return exact, {"used": "fp32", "reason": agreement.against, **measured}
+    return small, {"used": "int8", "reason": agreement.against or "", **measured}
+
+
+def _serve(graph: bytes, job: Exporting, *, what: str) -> Served:
+    """Run the graph; in head mode with a head that was fitted on what it gives."""
+    cases, images = job.cases, job.pictures.images
+    _, seen = run_images(graph, images, job.rows_to_see, what=what)
+    own_logits, held = run_images(graph, images, cases.held, what=f"{what}, held out")
+    head = None
+    if job.model["mode"] == "head":
+        head = _fit(job, seen, cases.train_y)
+        graph = with_head(graph, head)
+        own_logits = head_logits(held, head)
+    logits = own_logits
+    if cases.held_learned:
+        logits = cases.held_logits if head is None else _out_of_fold(job, seen)
+    # A head that saw the cases says nothing about them; a network's own answers still compare its two precisions.
+    own_logits = logits if head is not None else own_logits
+    return Served(graph=graph, head=head, seen=seen, held=held, own_logits=own_logits, logits=logits)
+
+
+def _fit(job: Exporting, features: FloatArray, y: IntArray) -> Head:
+    return refit_head(features, y, job.model["head_C"], balanced=job.balanced)
+
+
+def _out_of_fold(job: Exporting, seen: FloatArray) -> FloatArray:
+    """For each held-out fold, what a head says that learned from the other folds."""
+    cases = job.cases
+    place = {row: number for number, row in enumerate(cases.train)}
+    held = np.array([place[row] for row in cases.held])
+    logits = np.empty((len(held), len(cases.classes)))
+    for fold in np.unique(cases.train_fold[held]):
+        others, inside = cases.train_fold != fold, cases.train_fold[held] == fold
+        logits[inside] = head_logits(seen[held[inside]], _fit(job, seen[others], cases.train_y[others]))
+    return logits
+
+
+def _agreement(exact: Served, small: Served, job: Exporting) -> Agreement:
+    """Both as they would serve: each with the temperature and the threshold that the rule gives it."""
+    fitted = [job.decision(one.logits) for one in (exact, small)]
+    answers = [job.decided(one.own_logits, fit) for one, fit in zip((exact, small), fitted, strict=True)]
+    classes, positive = (tuple(job.pictures.task[name]) for name in ("classes", "positive"))
+    return compare(fitted[0].y, *answers, classes=classes, positive=positive)
+
+
+def _colour_limit(job: Exporting) -> float:
+    """How coloured a picture may be: as much as nearly all that were learned from, with a margin."""
+    if job.pictures.preparer.channels == 1:
+        return LEAST_COLOUR
+    chosen = job.cases.train[sample(len(job.cases.train), most=SPREAD_PICTURES, seed=job.model["seed"])]
+    found = [colour_of(np.asarray(job.pictures.images[row])) for row in chosen]
+    return max(LEAST_COLOUR, COLOUR_MARGIN * float(np.quantile(found, job.section.outlier_quantile)))
+
+
+def _figures(trained: Path) -> dict[str, list[float | None]]:
+    """One figure a fold; without folds those of the final model's best epoch."""
+    history = pd.read_csv(trained / "history.csv")
+    folds = history[history["fold"] != FINAL]
+    rows = history if folds.empty else folds
+    best = rows.loc[rows.groupby("fold")["val_loss"].idxmin()]
+    kept = best[["fold", *[name for name in METRICS if name in best]]].astype(object)
+    return {str(name): column.where(column.notna(), None).tolist() for name, column in kept.items()}
+
+
+def _write(
+    folder: Path,
+    trained: Path,
+    meta: Mapping[str, Any],
+    *,
+    served: Served,
+    outliers: Outliers,
+    probabilities: FloatArray,
+) -> None:
+    chosen = sample(len(served.held), most=REFERENCE_CASES, seed=meta["model"]["seed"])
+    with atomic_folder(folder) as target:
+        (target / files.MODEL).write_bytes(served.graph)
+        write_json(target / files.META, meta)
+        with (target / files.REFERENCE).open("wb") as file:
+            np.savez_compressed(
+                file,
+                embedding=outliers.coordinates(served.held[chosen]).astype(np.float32),
+                probabilities=probabilities[chosen],
+                mean=outliers.mean,
+                precision=outliers.precision,
+                directions=np.asarray(outliers.directions),
+            )
+        _write_weights(trained / "weights.safetensors", served.head, target / files.WEIGHTS)
+        files.seal(target)
+
+
+def _write_weights(trained: Path, head: Head | None, path: Path) -> None:
+    """The weights for a warm start, with the head that serves."""
+    import torch
+
+    state = load_file(trained)
+    for name, values in zip(("head.weight", "head.bias"), head or (), strict=False):
+        state[name] = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    save_file(state, path)

@@ -1,0 +1,89 @@
+"""A torch classifier -> one ONNX graph with logits, embedding and class activation map, checked for parity."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from medloop.bundle.decide import FloatArray
+from medloop.bundle.export_head import Head
+from medloop.bundle.inputs import model_input
+from medloop.bundle.session import open_session
+from medloop.errors import UserError
+from medloop.prepare.rule import Pixels
+from medloop.progress import track
+
+OPSET = 18
+OUTPUTS = ("logits", "embedding", "cam")
+AT_ONCE = 16
+
+
+def image_graph(classifier: torch.nn.Module, pictures: Pixels) -> bytes:
+    """The classifier in ONNX, for any number of pictures of this shape."""
+    # Two pictures: an axis of length one would be taken for fixed.
+    example = torch.from_numpy(model_input(np.resize(pictures, (2, *pictures.shape[1:])))["image"])
+    with warnings.catch_warnings():
+        # The exporter uses what torch itself announces to remove.
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        program = torch.onnx.export(
+            classifier.eval(),
+            (example,),
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("cases")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    model = program.model_proto  # type: ignore[union-attr]
+    model.producer_name = "medloop"
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def check_image_parity(classifier: torch.nn.Module, graph: bytes, pictures: Pixels, *, bound: float) -> float:
+    """The largest difference between ONNX and torch, in parts of the largest value where that exceeds 1."""
+    inputs = model_input(pictures)
+    found = open_session(graph, threads=0).run(list(OUTPUTS), inputs)
+    with torch.inference_mode():
+        expected = [output.numpy() for output in classifier.eval()(torch.from_numpy(inputs["image"]))]
+    difference = max(
+        float(np.abs(one - other).max() / max(1.0, float(np.abs(other).max())))
+        for one, other in zip(found, expected, strict=True)
+    )
+    if not difference <= bound:
+        raise UserError(
+            f"the exported model must agree with torch within {bound:g} (export.parity)",
+            found=f"it differs by {difference:.2g}",
+            hint="choose another backbone; one that cannot be exported faithfully cannot be served",
+        )
+    return difference
+
+
+def run_images(graph: bytes, images: Pixels, rows: Any, *, what: str) -> tuple[FloatArray, FloatArray]:
+    """Logits and embedding of some rows of the prepared images, as the bundle will give them."""
+    session = open_session(graph, threads=0)
+    starts = range(0, len(rows), AT_ONCE)
+    answers = [
+        session.run(["logits", "embedding"], model_input(np.asarray(images[rows[start : start + AT_ONCE]])))
+        for start in track(starts, total=len(starts), what=what)
+    ]
+    logits, embedding = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+    return logits, embedding
+
+
+def with_head(graph: bytes, head: Head) -> bytes:
+    """The graph with another head; the map is made of the same weights."""
+    model = onnx.load_from_string(graph)
+    stored = {one.name: one for one in model.graph.initializer}
+    for name, values in zip(("head.weight", "head.bias"), head, strict=True):
+        if name not in stored or list(stored[name].dims) != list(values.shape):
+            raise RuntimeError(f"the graph has no {name} of shape {values.shape}")
+        stored[name].CopyFrom(numpy_helper.from_array(values.astype(np.float32), name))
+    return bytes(model.SerializeToString())

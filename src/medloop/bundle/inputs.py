@@ -1,0 +1,116 @@
+"""What each kind of bundle takes - rows or pictures - and what of it the model should not judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloop.case import Row
+from medloop.errors import RejectedInput, UnknownName
+from medloop.prepare.image import ImagePreparer
+from medloop.prepare.rule import Pixels
+from medloop.prepare.sandbox import Sandbox
+from medloop.prepare.table import TablePreparer
+
+DECODERS = 2
+ROWS_AT_ONCE = 4096
+PICTURES_AT_ONCE = 32
+# A picture whose grey levels deviate by less shows nothing.
+LEAST_CONTRAST = 1.0
+# Compression and coloured marks on a scan stay below; photographs lie at 30 to 60.
+LEAST_COLOUR = 16.0
+
+Complaints = list[str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableInput:
+    """Rows for a table's model."""
+
+    preparer: TablePreparer
+    at_once: int = ROWS_AT_ONCE
+
+    def read(self, cases: Sequence[Row]) -> tuple[dict[str, NDArray[Any]], Complaints]:
+        """The model's inputs, and nothing to complain of: the columns are checked one by one."""
+        return self.preparer.prepare(cases), [None] * len(cases)
+
+    def example(self) -> Row:
+        """A row that every such model must answer."""
+        return dict.fromkeys(self.preparer.names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """Files with pictures for an image model; a child process decodes what strangers send."""
+
+    preparer: ImagePreparer
+    sandbox: Sandbox
+    contrast: float
+    colour: float
+    at_once: int = PICTURES_AT_ONCE
+
+    def read(self, cases: Sequence[bytes]) -> tuple[dict[str, NDArray[Any]], Complaints]:
+        """The model's inputs, and what is wrong with each picture."""
+        pictures, complaints = [], []
+        for data in cases:
+            picture, complaint = self.picture(data)
+            pictures.append(picture)
+            complaints.append(complaint)
+        return model_input(np.stack(pictures)), complaints
+
+    def picture(self, data: bytes) -> tuple[Pixels, str | None]:
+        """One prepared picture, and what is wrong with it."""
+        if not isinstance(data, bytes):
+            raise RejectedInput("an image model needs images", found="something else", hint="send PNG, JPEG or DICOM")
+        decoded = self.sandbox.decode(data, rule=self.preparer.rule)
+        picture = self.preparer.fit_pixels(decoded.pixels)
+        if float(picture.std()) < self.contrast:
+            return picture, "blank picture"
+        # A grey model's input is grey already, whatever the file was.
+        seen = decoded.pixels if self.preparer.channels == 1 else picture
+        if colour_of(seen) > self.colour:
+            return picture, "colour picture, and the model learned from grey ones"
+        return picture, None
+
+    def example(self) -> bytes:
+        """A picture that every such model must answer."""
+        import cv2
+
+        height, width, _ = self.preparer.shape
+        ramp = np.linspace(0, 255, height * width).reshape(height, width).astype(np.uint8)
+        return bytes(cv2.imencode(".png", ramp)[1])
+
+
+def model_input(pictures: Pixels) -> dict[str, NDArray[Any]]:
+    """Pictures N x H x W x C as the graph takes them."""
+    return {"image": np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)}
+
+
+def colour_of(pixels: Pixels) -> float:
+    """How far the channels lie apart, in the mean over the picture."""
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        return 0.0
+    step = max(1, min(pixels.shape[:2]) // 256)
+    some = pixels[::step, ::step]
+    return float((some.max(axis=2).astype(np.int16) - some.min(axis=2)).mean())
+
+
+def find_input(meta: Mapping[str, Any]) -> TableInput | ImageInput:
+    """What the bundle's preparer takes."""
+    content = dict(meta["preparer"])
+    kind = content.get("kind")
+    if kind == "table":
+        return TableInput(preparer=TablePreparer.from_json(content))
+    if kind != "image":
+        raise UnknownName("a preparer", kind, ("table", "image"))
+    checks = meta["checks"]
+    return ImageInput(
+        preparer=ImagePreparer.from_json({name: value for name, value in content.items() if name != "kind"}),
+        sandbox=Sandbox(children=DECODERS),
+        contrast=float(checks["contrast"]),
+        colour=float(checks["colour"]),
+    )

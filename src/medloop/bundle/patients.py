@@ -1,0 +1,57 @@
+"""Several pictures of one patient become one answer, by the rule of the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def combine_slices(
+    probabilities: FloatArray, patients: Sequence[Hashable], *, is_positive: Mask, rule: str
+) -> FloatArray:
+    """One row of probabilities a patient, in the order in which the patients first appear."""
+    members = slices_of(patients)
+    return np.array([COMBINE[rule](probabilities[rows], is_positive) for rows in members.values()])
+
+
+def slices_of(patients: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    """The numbers of each patient's slices, in the order in which the patients first appear."""
+    members: dict[Hashable, list[int]] = {}
+    for number, patient in enumerate(patients):
+        members.setdefault(patient, []).append(number)
+    return members
+
+
+def _mean(slices: FloatArray, is_positive: Mask) -> FloatArray:  # noqa: ARG001 - the same for every rule
+    return np.asarray(slices.mean(axis=0))
+
+
+def _max(slices: FloatArray, is_positive: Mask) -> FloatArray:
+    """The slice that shows most speaks for the patient."""
+    if is_positive.any():
+        return np.asarray(slices[np.argmax(slices[:, is_positive].sum(axis=1))])
+    return _shares(slices.max(axis=0))
+
+
+def _noisy_or(slices: FloatArray, is_positive: Mask) -> FloatArray:
+    """The chance that at least one slice shows it, were the slices independent."""
+    if not is_positive.any():
+        return _shares(1 - np.prod(1 - slices, axis=0))
+    mean = slices.mean(axis=0)
+    found = 1 - np.prod(1 - np.clip(slices[:, is_positive].sum(axis=1), 0.0, 1.0))
+    combined: FloatArray = np.empty_like(mean)
+    combined[is_positive] = found * _shares(mean[is_positive])
+    combined[~is_positive] = (1 - found) * _shares(mean[~is_positive])
+    return combined
+
+
+def _shares(values: FloatArray) -> FloatArray:
+    return np.asarray(values / max(float(values.sum()), 1e-300), dtype=np.float64)
+
+
+COMBINE: dict[str, Callable[[FloatArray, Mask], FloatArray]] = {"mean": _mean, "max": _max, "noisy-or": _noisy_or}

@@ -1,0 +1,143 @@
+"""The only inference code: evaluation, service, batch scoring and shadowing all go through it."""
+
+from __future__ import annotations
+
+import io
+import time
+import uuid
+import zipfile
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medloop.bundle import files
+from medloop.bundle.decide import Decider, FloatArray, IntArray
+from medloop.bundle.heatmap import evidence, overlay
+from medloop.bundle.inputs import Complaints, ImageInput, find_input, model_input
+from medloop.bundle.patients import slices_of
+from medloop.bundle.session import ONNX_ERRORS, open_session
+from medloop.case import Prediction, Row
+from medloop.errors import BrokenBundle, RejectedInput, UserError
+
+PLAIN_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, UserError, ValueError, zipfile.BadZipFile)
+MISFITS: tuple[type[Exception], ...] = (*ONNX_ERRORS, *PLAIN_ERRORS)
+
+Inputs = Sequence[Row] | Sequence[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What the model says of each case before it may abstain, and what is wrong with the case itself."""
+
+    logits: FloatArray
+    embedding: FloatArray
+    probabilities: FloatArray
+    choices: IntArray
+    complaints: Complaints
+
+
+class Predictor:
+    """A verified bundle, ready to answer for rows or for the bytes of images, as it was made for."""
+
+    def __init__(self, *, folder: Path, digest: str, meta: dict[str, Any], threads: int) -> None:
+        self.meta = meta
+        self.hash = digest
+        self.version = "unregistered"
+        self._input: Any = find_input(meta)
+        self.preparer: Any = self._input.preparer
+        # From memory: NumPy leaves a file open that it cannot read.
+        with np.load(io.BytesIO((folder / files.REFERENCE).read_bytes()), allow_pickle=False) as reference:
+            self.decider = Decider.from_meta(meta, reference)
+        self._session = open_session((folder / files.MODEL).read_bytes(), threads=threads)
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 1) -> Predictor:
+        """Verify the checksums and the format, then load; nothing in the folder is run."""
+        digest, meta = files.verify(folder), files.read_meta(folder)
+        try:
+            predictor = cls(folder=folder, digest=digest, meta=meta, threads=threads)
+            # One made-up case shows that the description fits the model, and warms both up.
+            example = predictor._input.example()
+            predictor.predict([example])
+            if isinstance(predictor._input, ImageInput):
+                predictor.heatmap(example)
+        except MISFITS as error:
+            raise BrokenBundle(
+                "a bundle must hold a model and a description that fit",
+                found=type(error).__name__,
+                hint=files.EXPORT_AGAIN,
+            ) from error
+        return predictor
+
+    def score(self, cases: Inputs) -> Scores:
+        """The model's say on rows or images, without abstaining."""
+        parts, complaints = [], []
+        for start in range(0, len(cases), self._input.at_once):
+            inputs, found = self._input.read(cases[start : start + self._input.at_once])
+            parts.append(self._session.run(["logits", "embedding"], inputs))
+            complaints += found
+        logits, embedding = (np.concatenate(part) for part in zip(*parts, strict=True))
+        probabilities = self.decider.probabilities(logits)
+        return Scores(
+            logits=logits,
+            embedding=embedding,
+            probabilities=probabilities,
+            choices=self.decider.choices(probabilities),
+            complaints=complaints,
+        )
+
+    def predict(self, cases: Inputs, *, patients: Sequence[Hashable] | None = None) -> list[Prediction]:
+        """One answer a case, in order; with the patient of each case one a patient, where the bundle decides so."""
+        if not cases:
+            raise RejectedInput("a request must hold at least one case", found="none", hint="send records or images")
+        started = time.perf_counter()
+        scores = self.score(cases)
+        if patients is None or self.decider.per == "case":
+            patients = range(len(cases))
+        members = slices_of(patients)
+        alone = len(members) == len(cases)
+        probabilities = scores.probabilities if alone else self.decider.combined(scores.probabilities, patients)
+        choices, sets = self.decider.choices(probabilities), self.decider.conformal_sets(probabilities)
+        distances = self.decider.outliers.distances(scores.embedding)
+        milliseconds = (time.perf_counter() - started) * 1000 / len(members)
+        answers = []
+        for number, rows in enumerate(members.values()):
+            complaint = next((scores.complaints[row] for row in rows if scores.complaints[row]), None)
+            # Of many slices some lie far out by chance; the middle one speaks for all.
+            far = float(np.median(distances[rows]))
+            reason = complaint or self.decider.reason_to_abstain(far, sets[number])
+            answers.append(
+                self._prediction(probabilities[number], int(choices[number]), sets[number], reason, milliseconds)
+            )
+        return answers
+
+    def heatmap(self, data: bytes) -> bytes:
+        """A PNG of the picture as the model saw it, with what speaks for the decided class in colour."""
+        if not isinstance(self._input, ImageInput):
+            raise UserError("only an image model has heatmaps", found="a table's model", hint="ask for a prediction")
+        picture, _ = self._input.picture(data)
+        logits, cam = self._session.run(["logits", "cam"], model_input(picture[None]))
+        choice = int(self.decider.choices(self.decider.probabilities(logits))[0])
+        height, width = picture.shape[:2]
+        return overlay(picture, evidence(cam[0], choice, height=height, width=width))
+
+    def _prediction(
+        self, probabilities: FloatArray, choice: int, remaining: Any, reason: str | None, milliseconds: float
+    ) -> Prediction:
+        classes = self.decider.classes
+        return Prediction(
+            id=uuid.uuid4().hex,
+            label=None if reason else classes[choice],
+            probabilities={name: float(share) for name, share in zip(classes, probabilities, strict=True)},
+            threshold=self.decider.threshold,
+            conformal_set=tuple(name for name, stays in zip(classes, remaining, strict=True) if stays),
+            abstained=reason is not None,
+            reason=reason,
+            model=self.meta["name"],
+            version=self.version,
+            bundle=self.hash,
+            latency_ms=milliseconds,
+        )

@@ -1,0 +1,89 @@
+"""The things that travel between the parts: Case, Prediction, Correction, Verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Value = float | str | None
+Row = dict[str, Value]
+
+# In the project's files the columns of a table carry this prefix, which keeps them apart from medloop's own.
+VALUE_PREFIX = "row."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One thing to classify, with where it came from."""
+
+    case_id: str
+    label: str
+    source: str
+    patient_id: str | None = None
+    path: str | None = None
+    values: Row = field(default_factory=dict)
+    quarantined: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One answer of a bundle; what is measured is what is served."""
+
+    id: str
+    label: str | None
+    probabilities: dict[str, float]
+    threshold: float | None
+    conformal_set: tuple[str, ...]
+    abstained: bool
+    reason: str | None
+    model: str
+    version: str
+    bundle: str
+    latency_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """A person's statement that a prediction was wrong."""
+
+    prediction_id: str
+    label: str
+    reason: str
+    who: str
+    when: str
+    state: Literal["pending", "accepted", "rejected", "second_reader"] = "pending"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that the audit noticed."""
+
+    name: str
+    severity: Literal["severe", "warning", "note"]
+    what: str
+    where: tuple[str, ...]
+    count: int
+    todo: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleOutcome:
+    """One rule of the gate: what was needed and what was found."""
+
+    name: str
+    needed: str
+    found: str
+    passed: bool
+    n: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The gate's decision on one bundle and one edition."""
+
+    passed: bool
+    rules: tuple[RuleOutcome, ...]
+    bundle: str
+    edition: str
+    created: str
+    smoke: bool = False

@@ -1,0 +1,20 @@
+"""The command line; a command holds no logic."""
+
+from __future__ import annotations
+
+import typer
+
+from medloop.cli import data, demo, doctor, loop, models, new, predict, serve
+
+app = typer.Typer(
+    name="medloop",
+    help="From labelled medical data to a classifier that can be trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for group in (new, loop, data, predict, serve, demo, doctor):
+    group.add_to(app)
+app.add_typer(models.app, name="models")

@@ -1,0 +1,119 @@
+"""From image files to a manifest: each is read, hashed and decoded once; what cannot be decoded is set aside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medloop.data.manifest import case_id, completed
+from medloop.data.places import Places
+from medloop.errors import UserError
+from medloop.prepare.examine import Examiner, Facts
+from medloop.prepare.parallel import chunks_of, each_chunk
+from medloop.recipe import DataSection
+
+# The names that people give to official parts.
+GIVEN = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+NUMBERS = frozenset({"bytes", "width", "height", "bits"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The image files that a source names, before they are opened, one list a column; a key is a path from the root."""
+
+    keys: list[str] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
+    patients: list[str | None] = field(default_factory=list)
+    given: list[str | None] = field(default_factory=list)
+
+    def add(self, key: str, label: str | None, *, patient: str | None = None, given: str | None = None) -> None:
+        """Name one more file."""
+        self.keys.append(key)
+        self.labels.append(label)
+        self.patients.append(patient)
+        self.given.append(given)
+
+
+def manifest_of_images(root: Path, found: Found, places: Places, section: DataSection, *, source: str) -> pd.DataFrame:
+    """One case a file below the root."""
+    keys, labels = found.keys, found.labels
+    if not keys:
+        raise UserError(
+            "data.path must hold images", found="no files that could be", hint="check data.path and data.source"
+        )
+    check_labels(labels, section)
+    examiner = Examiner(root=str(root), patient_key=places.patient_key)
+    examined = each_chunk(examiner, chunks_of(keys), files=len(keys), what="ingest")
+    first = next(examined)
+    # Now that other processes are at work.
+    shown = places.shown(root)
+    columns: dict[str, list[Any]] = {
+        "case_id": [case_id(source, key) for key in keys],
+        "path": [f"{shown}/{key}" for key in keys],
+        "label": [label or "" for label in labels],
+        "source": [source] * len(keys),
+        "given": found.given,
+    }
+    unlabelled = [None if label else "no label" for label in labels]
+    parts = [first, *examined]
+    facts = {name: list(chain.from_iterable(part[name] for part in parts)) for name in Facts._fields}
+    columns["patient_id"] = _first_known(found.patients, facts.pop("patient"))
+    columns["group_id"] = _first_known(columns["patient_id"], facts.pop("study"))
+    columns["quarantined"] = _first_known(facts.pop("quarantined"), unlabelled)
+    columns |= facts
+    return completed(pd.DataFrame({name: _series(name, values) for name, values in columns.items()}))
+
+
+def _series(name: str, values: list[Any]) -> pd.Series[Any]:
+    """Texts as plain objects, which pandas need not look through."""
+    return pd.Series(values, dtype=None if name in NUMBERS else object)
+
+
+def _first_known(first: Iterable[str | None], second: Iterable[str | None]) -> list[str | None]:
+    return [one or other or None for one, other in zip(first, second, strict=True)]
+
+
+def check_labels(labels: Iterable[str | None], section: DataSection) -> None:
+    """The labels must be classes of the recipe, at least two of them."""
+    found = {label for label in set(labels) if label}
+    strange = sorted(found - set(section.classes)) if section.classes else []
+    if strange or len(found) < 2:
+        known = f"labels must be among data.classes: {', '.join(section.classes)}"
+        raise UserError(
+            known if strange else "labels must name at least two classes",
+            found=", ".join(strange[:5] or sorted(found)) or "none",
+            hint="see data.class_pattern, data.rename and data.classes in params.yaml",
+        )
+
+
+def class_of(name: str, section: DataSection) -> str:
+    """The class that a folder or a cell names, by the recipe's rule."""
+    if section.class_pattern:
+        match = re.match(section.class_pattern, name)
+        name = (match[1] if match.lastindex else match[0]) if match else name
+    return section.rename.get(name, name)
+
+
+def patient_of(name: str, section: DataSection) -> str | None:
+    """The patient that a file's name tells, by the recipe's pattern."""
+    if not section.patient_pattern:
+        return None
+    match = re.search(section.patient_pattern, name)
+    if match is None:
+        raise UserError(
+            "data.patient_pattern must fit every file's name",
+            found="a name that it does not fit",
+            hint="mend the pattern; what it puts in parentheses is the patient",
+        )
+    return match[1] if match.lastindex else match[0]

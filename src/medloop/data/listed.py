@@ -1,0 +1,102 @@
+"""A source: a CSV file of image paths and labels; and DICOM folders, labelled by such a file or by their folders."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from medloop.data.folder import found_in, root_of
+from medloop.data.images import GIVEN, Found, class_of, manifest_of_images
+from medloop.data.places import Places
+from medloop.errors import RejectedInput, UnknownName, UserError
+from medloop.prepare.csv_cells import read_cells
+from medloop.recipe import DataSection
+
+
+def read_listed(section: DataSection, places: Places) -> pd.DataFrame:
+    """The manifest of the images that a CSV file lists."""
+    if section.image is None or section.label is None:
+        raise UserError(
+            "source csv_images needs data.image and data.label",
+            found=f"image {section.image!r}, label {section.label!r}",
+            hint="name the columns that hold the path and the class",
+        )
+    table = _table(section, places)
+    return manifest_of_images(table.parent, listed(table, section), places, section, source="csv_images")
+
+
+def read_dicom(section: DataSection, places: Places) -> pd.DataFrame:
+    """The manifest of a folder of DICOM files; patients come from their tags, hidden by the key of the settings."""
+    if section.image is not None:
+        table = _table(section, places)
+        return manifest_of_images(table.parent, listed(table, section), places, section, source="dicom")
+    root = root_of(section, places)
+    return manifest_of_images(root, found_in(root, section), places, section, source="dicom")
+
+
+def _table(section: DataSection, places: Places) -> Path:
+    """The CSV file: data.path itself, or data.index (else the only one) in the folder or archive."""
+    if section.path is None:
+        raise UserError(f"source {section.source} needs data.path", found="none", hint="name the place in params.yaml")
+    path = places(section.path)
+    if path.is_file():
+        return path
+    tables = [path / section.index] if section.index else sorted(path.rglob("*.csv"))
+    if len(tables) != 1 or not tables[0].is_file():
+        raise UserError(
+            "the place must hold the CSV file that lists the images",
+            found=f"{sum(table.is_file() for table in tables)} CSV files",
+            hint="name it in data.index",
+        )
+    return tables[0]
+
+
+def listed(table: Path, section: DataSection) -> Found:
+    """One image a row; a path counts from the table's folder and may not leave it."""
+    header, cells = read_cells(table)
+    columns = {"image": section.image, "label": section.label, "patient": section.patient, "split": section.split}
+    for name in columns.values():
+        if name is not None and name not in header:
+            raise UnknownName("a column", name, header, where=table.name)
+    place = {what: header.index(name) for what, name in columns.items() if name is not None}
+    key_of = _keys_below(table.parent)
+    found, first = Found(), dict[str, int]()
+    for number, row in enumerate(cells, 2):
+        known = {what: row[at] for what, at in place.items() if row[at] not in section.missing}
+        key = key_of(known.get("image", ""))
+        if key is None or key in first:
+            raise RejectedInput(
+                f"{table.name}: every row must name an image of its own below the table's folder",
+                found=f"row {number} names none" if key is None else f"row {number} names that of row {first[key]}",
+                hint="mend the path in that row",
+            )
+        first[key] = number
+        label = known.get("label")
+        given = _given(known["split"], table.name, number) if "split" in known else None
+        found.add(key, class_of(label, section) if label else None, patient=known.get("patient"), given=given)
+    return found
+
+
+def _keys_below(folder: Path) -> Callable[[str], str | None]:
+    """The way from the folder to what a cell names, links followed; nothing where that is no file inside."""
+    root = folder.resolve()
+    # Resolving is slow, and most files lie in few folders.
+    resolved = functools.cache(lambda parent: (root / parent).resolve())
+
+    def key_of(cell: str) -> str | None:
+        parent, slash, name = cell.rpartition("/")
+        path: Path = resolved(parent + slash) / name
+        if name == ".." or path.is_symlink():
+            path = path.resolve()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) and path.is_file() else None
+
+    return key_of
+
+
+def _given(text: str, file: str, row: int) -> str:
+    if text.lower() not in GIVEN:
+        raise UnknownName("a split", text, GIVEN, where=f"{file}, row {row}")
+    return GIVEN[text.lower()]

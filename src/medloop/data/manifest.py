@@ -1,0 +1,104 @@
+"""The manifest (`cases.parquet`): one row a case, wherever the case came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medloop.case import VALUE_PREFIX, Case, Row
+from medloop.errors import UserError
+from medloop.storage import atomic_file
+
+COLUMNS = (
+    "case_id",
+    "patient_id",
+    "group_id",
+    "path",
+    "label",
+    "source",
+    "file_sha256",
+    "pixel_sha256",
+    "width",
+    "height",
+    "mode",
+    "bytes",
+    "quarantined",
+)
+
+
+def case_id(source: str, key: str) -> str:
+    """The lasting name of a case: it depends on neither the order nor the place of the files."""
+    return hashlib.sha256(f"{source}\0{key}".encode()).hexdigest()[:20]
+
+
+def row_sha256(values: Row) -> str:
+    """The fingerprint of a row's values, whatever the order of its columns."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def completed(cases: pd.DataFrame) -> pd.DataFrame:
+    """The manifest with every fixed column, in the order of its case ids."""
+    if cases.empty:
+        raise UserError("a source must give at least one case", found="none", hint="check data.path in params.yaml")
+    repeated = cases["case_id"][cases["case_id"].duplicated()]
+    if len(repeated):
+        raise UserError(
+            "every case must have a key of its own",
+            found=f"{len(repeated)} keys that stand for several cases",
+            hint="choose another data.key, or leave it out",
+        )
+    missing = {name: None for name in COLUMNS if name not in cases}
+    further = [str(name) for name in cases if name not in COLUMNS]
+    table = cases.assign(**missing)[[*COLUMNS, *further]].sort_values("case_id", ignore_index=True)
+    text = [name for name in COLUMNS if name not in ("width", "height", "bytes")]
+    return table.astype(dict.fromkeys(text, object)).astype({"label": str})
+
+
+def write_cases(cases: pd.DataFrame, path: Path) -> None:
+    """Store the manifest."""
+    with atomic_file(path) as file:
+        cases.to_parquet(file, index=False)
+
+
+def read_cases(path: Path) -> pd.DataFrame:
+    """The manifest, quarantined cases included."""
+    return pd.read_parquet(path)
+
+
+def usable(cases: pd.DataFrame) -> pd.DataFrame:
+    """The cases that are not set aside."""
+    return cases[cases["quarantined"].isna()].reset_index(drop=True)
+
+
+def value_columns(cases: pd.DataFrame) -> list[str]:
+    """The names of a table's own columns, in the source's order."""
+    return [str(name).removeprefix(VALUE_PREFIX) for name in cases if str(name).startswith(VALUE_PREFIX)]
+
+
+def values(cases: pd.DataFrame) -> pd.DataFrame:
+    """The table's own columns under their own names."""
+    names = value_columns(cases)
+    return cases[[VALUE_PREFIX + name for name in names]].set_axis(names, axis=1)
+
+
+def fingerprint(cases: pd.DataFrame) -> str:
+    """The data version: SHA-256 over the cases, their content and their labels."""
+    digest = hashlib.sha256()
+    for name in ("case_id", "file_sha256", "label", "patient_id", "quarantined"):
+        column = cases[name].astype(object)
+        digest.update(json.dumps(column.where(column.notna(), None).tolist()).encode())
+    return digest.hexdigest()
+
+
+def case_of(row: Mapping[str, Any]) -> Case:
+    """One row of the manifest as a case."""
+    plain: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in row.items()}
+    return Case(
+        **{name: plain[name] for name in ("case_id", "label", "source", "patient_id", "path", "quarantined")},
+        values={n.removeprefix(VALUE_PREFIX): value for n, value in plain.items() if n.startswith(VALUE_PREFIX)},
+    )

@@ -1,0 +1,33 @@
+"""A source: phantoms, generated from the recipe."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from medloop.data.images import manifest_of_images
+from medloop.data.listed import listed
+from medloop.data.phantom import PhantomSpec, write
+from medloop.data.places import Places
+from medloop.recipe import DataSection
+from medloop.storage import atomic_folder
+
+
+def read_phantoms(section: DataSection, places: Places) -> pd.DataFrame:
+    """The manifest of the phantoms that data.phantom describes."""
+    wanted = section.phantom
+    spec = PhantomSpec(
+        kind=wanted.kind,
+        patients=wanted.patients,
+        slices=(1, wanted.slices),
+        size=wanted.size,
+        seed=wanted.seed,
+        difficulty=wanted.difficulty,
+        format=wanted.format,
+        classes=section.classes,
+    )
+    root = places.raw.parent / "phantoms"
+    with atomic_folder(root) as folder:
+        write(spec, folder)
+    columns = {"image": "path", "label": "label", "patient": "patient_id"}
+    table = section.model_copy(update={**columns, "index": "cases.csv", "class_pattern": None})
+    return manifest_of_images(root, listed(root / "cases.csv", table), places, section, source="phantoms")

@@ -1,0 +1,128 @@
+"""From the columns of a table to a manifest: which are inputs, which is the label, who is the patient."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from medloop.case import VALUE_PREFIX, Row, Value
+from medloop.data.manifest import case_id, completed, row_sha256
+from medloop.errors import RejectedInput, UnknownName, UserError
+from medloop.recipe import DataSection
+
+FREE_TEXT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The typed columns of a table."""
+
+    columns: dict[str, list[Value]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def row(self, number: int, names: Sequence[str]) -> Row:
+        """The values of one row."""
+        return {name: self.columns[name][number] for name in names}
+
+
+def manifest_of(sheet: Sheet, section: DataSection, *, source: str) -> pd.DataFrame:
+    """One case a row."""
+    features = feature_names(sheet, section)
+    rows = [row_sha256(sheet.row(number, features)) for number in range(len(sheet))]
+    labels = [_label(value, section) for value in sheet.columns[str(section.label)]]
+    _check_labels(labels, section)
+    patients = _texts(sheet, section.patient)
+    cases = {
+        "case_id": [case_id(source, key) for key in _keys(sheet, section, rows, labels, patients)],
+        "patient_id": patients,
+        "group_id": patients,
+        "label": [label or "" for label in labels],
+        "source": source,
+        "file_sha256": rows,
+        "quarantined": [None if label else "no label" for label in labels],
+    }
+    table = {VALUE_PREFIX + name: sheet.columns[name] for name in features}
+    return completed(pd.DataFrame({**cases, **table}))
+
+
+def feature_names(sheet: Sheet, section: DataSection) -> list[str]:
+    """The columns that the model may see, in the table's order."""
+    for name in (section.label, section.patient, section.key, *section.features, *section.drop, *section.categories):
+        if name is not None and name not in sheet.columns:
+            raise UnknownName("a column", name, sheet.columns, where="params.yaml, section data")
+    aside = {section.label, section.patient, section.key, *section.drop}
+    names = [name for name in sheet.columns if name not in aside and (not section.features or name in section.features)]
+    if not names:
+        raise UserError("a table must have a column to learn from", found="none is left", hint="shorten data.drop")
+    for name in names:
+        _check_not_free_text(name, sheet.columns[name], section)
+    return names
+
+
+def _check_not_free_text(name: str, column: list[Value], section: DataSection) -> None:
+    texts = [value for value in column if isinstance(value, str)]
+    if name not in section.categories and len(texts) > 20 and len(set(texts)) > FREE_TEXT_SHARE * len(texts):
+        raise UserError(
+            f"column '{name}' must hold numbers or a few categories",
+            found=f"{len(set(texts))} different texts in {len(texts)} rows, which may name patients",
+            hint="name it in data.drop, or as data.patient or data.key; if it is a category, in data.categories",
+        )
+
+
+def _label(value: Value, section: DataSection) -> str | None:
+    if value is None:
+        return None
+    text = str(value)
+    return section.rename.get(text, text)
+
+
+def _check_labels(labels: list[str | None], section: DataSection) -> None:
+    found = {label for label in labels if label}
+    for row, label in enumerate(labels, 2):
+        if section.classes and label and label not in section.classes:
+            raise UnknownName("a class", label, section.classes, where=f"column '{section.label}', row {row}")
+    if len(found) < 2:
+        raise RejectedInput(
+            "labels must name at least two classes",
+            found=f"{', '.join(sorted(found)) or 'no label at all'}",
+            hint="check data.label and data.rename in params.yaml",
+        )
+
+
+def _texts(sheet: Sheet, name: str | None) -> list[str | None]:
+    if name is None:
+        return [None] * len(sheet)
+    return [None if value is None else str(value) for value in sheet.columns[name]]
+
+
+def _keys(
+    sheet: Sheet, section: DataSection, rows: list[str], labels: list[str | None], patients: list[str | None]
+) -> list[str]:
+    """The key column, or the row's content; equal rows are numbered in an order that is not the file's."""
+    if section.key is not None:
+        return _given_keys(_texts(sheet, section.key), section.key)
+    order = sorted(range(len(rows)), key=lambda number: (rows[number], labels[number] or "", patients[number] or ""))
+    seen: Counter[str] = Counter()
+    keys = [""] * len(rows)
+    for number in order:
+        seen[rows[number]] += 1
+        keys[number] = f"{rows[number]}#{seen[rows[number]]}"
+    return keys
+
+
+def _given_keys(keys: list[str | None], name: str) -> list[str]:
+    first: dict[str, int] = {}
+    for row, key in enumerate(keys, 2):
+        if key is None or key in first:
+            raise RejectedInput(
+                f"column '{name}' (data.key) must have a value of its own in every row",
+                found=f"none in row {row}" if key is None else f"row {row} has the value of row {first[key]}",
+                hint="mend the row, choose another data.key, or leave it out",
+            )
+        first[key] = row
+    return list(first)

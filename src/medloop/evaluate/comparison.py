@@ -1,0 +1,75 @@
+"""MODEL_SELECTION.md and its plot: which model, by how much, and whether that is more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medloop.evaluate.plots import ACCENT, INK, picture
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def selection_text(rows: Rows, *, name: str, cases: int, folds: int, repeats: int, data_version: str) -> str:
+    """Markdown; a row has `name`, `says`, `figures` (metric -> interval) and `seconds`."""
+    metrics = list(rows[0]["figures"])
+    best = rows[0]
+    equal = [row["name"] for row in rows[1:] if _overlap(row["figures"]["roc_auc"], best["figures"]["roc_auc"])]
+    how = (
+        f"{repeats} x {folds}-fold cross-validation on {cases} training cases (data version `{data_version[:12]}`); "
+        "the same folds for every model, and no test case among them. Means with 95% intervals that allow for the "
+        "overlap of training folds (Nadeau and Bengio, 2003). Decisions at 0.5."
+    )
+    lines = [
+        f"# Model selection: {name}",
+        "",
+        how,
+        "",
+        f"| model | {' | '.join(metrics)} | s per run |",
+        f"|---|{'---|' * (len(metrics) + 1)}",
+        *[
+            f"| {row['name']} | {' | '.join(_text(row['figures'][m]) for m in metrics)} | {row['seconds']:.1f} |"
+            for row in rows
+        ],
+        "",
+        f"`{best['name']}` has the highest mean AUC. "
+        + (
+            f"Its interval overlaps with that of {', '.join(equal)}: "
+            if equal
+            else "No other interval overlaps with its own. "
+        )
+        + ("prefer the simplest of them, or the one that is calibrated best." if equal else ""),
+        "",
+        "![AUC of the models](MODEL_SELECTION.png)",
+        "",
+        "| model | what it is |",
+        "|---|---|",
+        *[f"| {row['name']} | {row['says']} |" for row in rows],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _text(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:.3f} [{figure['lower']:.3f}, {figure['upper']:.3f}]"
+
+
+def _overlap(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return bool(first["upper"] >= second["lower"] and second["upper"] >= first["lower"])
+
+
+def selection_plot(rows: Rows) -> bytes:
+    """The AUC of every model with its interval and its single folds."""
+
+    def draw(axes: Any) -> None:
+        for place, row in enumerate(reversed(rows)):
+            figure = row["figures"]["roc_auc"]
+            folds = row["folds"]["roc_auc"]
+            axes.scatter(folds, [place - 0.18] * len(folds), s=9, color=ACCENT, alpha=0.25, linewidths=0)
+            axes.plot([figure["lower"], figure["upper"]], [place, place], color=INK, linewidth=1.6)
+            axes.scatter([figure["value"]], [place], s=34, color=ACCENT, zorder=3)
+        axes.set_yticks(range(len(rows)), [row["name"] for row in reversed(rows)])
+        axes.set_xlabel("AUC: mean, 95% interval and single folds")
+        axes.grid(axis="x", linewidth=0.4)
+
+    return picture(draw, size=(7.0, 0.55 * len(rows) + 1.1))

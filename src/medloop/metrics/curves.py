@@ -1,0 +1,97 @@
+"""What a classifier is worth at a prevalence, at a threshold of action, or when it may decline to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medloop.errors import UserError
+from medloop.metrics.estimate import NAN
+from medloop.metrics.metric import checked, checked_binary
+from medloop.metrics.view import FloatArray
+
+
+@dataclass(frozen=True)
+class NetBenefit:
+    """True positives less the false ones at the price that each threshold implies, a case; treating none is 0."""
+
+    threshold: FloatArray
+    model: FloatArray
+    treat_all: FloatArray
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Share of wrong decisions among the cases answered, by the least confidence that is answered."""
+
+    confidence: FloatArray
+    coverage: FloatArray
+    risk: FloatArray
+
+
+def ppv_at_prevalence(sensitivity: float, specificity: float, prevalence: float) -> float:
+    """Chance that a positive decision is right where this share of the cases is positive."""
+    _check_shares(sensitivity=sensitivity, specificity=specificity, prevalence=prevalence)
+    right, wrong = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    return right / (right + wrong) if right + wrong > 0 else NAN
+
+
+def npv_at_prevalence(sensitivity: float, specificity: float, prevalence: float) -> float:
+    """Chance that a negative decision is right where this share of the cases is positive."""
+    return ppv_at_prevalence(specificity, sensitivity, 1 - prevalence)
+
+
+def net_benefit(y_true: Any, score: Any, thresholds: Any) -> NetBenefit:
+    """Decision curve of the probability of the positive class; a case is treated from the threshold on."""
+    positive, p = checked_binary(y_true, score)
+    at = np.asarray(thresholds, dtype=np.float64)
+    if at.ndim != 1 or not ((at >= 0) & (at < 1)).all() or ((p < 0) | (p > 1)).any():
+        raise UserError(
+            "thresholds must be from 0 to below 1, and the score a probability",
+            found="other numbers",
+            hint="pass the probabilities of the positive class, not logits",
+        )
+    if not p.size:
+        return NetBenefit(at, np.full(at.shape, NAN), np.full(at.shape, NAN))
+    price, share = at / (1 - at), positive.mean()
+    hits, alarms = _share_from(p[positive], at, of=p.size), _share_from(p[~positive], at, of=p.size)
+    return NetBenefit(at, hits - alarms * price, share - (1 - share) * price)
+
+
+def risk_coverage(y_true: Any, y_prob: Any) -> RiskCoverage:
+    """From the most confident case to all of them; cases of equal confidence are answered together."""
+    y, p = checked(y_true, y_prob)
+    confidence, wrong = p.max(axis=1), np.argmax(p, axis=1) != y
+    order = np.argsort(-confidence, kind="stable")
+    ordered = confidence[order]
+    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True)) if y.size else np.zeros(0, dtype=np.int64)
+    answered = ends + 1
+    return RiskCoverage(ordered[ends], answered / max(y.size, 1), np.cumsum(wrong[order])[ends] / answered)
+
+
+def _share_from(scores: FloatArray, at: FloatArray, *, of: int) -> FloatArray:
+    return np.asarray((scores.size - np.searchsorted(np.sort(scores), at, side="left")) / of)
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise UserError(f"{name} must be from 0 to 1", found=str(share), hint="pass a share, not percent")
+
+
+def roc_points(truth: Any, score: Any) -> tuple[FloatArray, FloatArray]:
+    """False and true positive rates at every threshold that changes a decision."""
+    from sklearn.metrics import roc_curve
+
+    false, true, _ = roc_curve(truth, score)
+    return false, true
+
+
+def precision_recall_points(truth: Any, score: Any) -> tuple[FloatArray, FloatArray]:
+    """Precision and recall at every threshold that changes a decision."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(truth, score)
+    return precision, recall

@@ -1,0 +1,34 @@
+"""A fitted pipeline on disk without pickle: skops stores plain data and reads back known types only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medloop.errors import UserError
+from medloop.storage import atomic_file
+
+TRUSTED = ("numpy.", "sklearn.")
+
+
+def write_estimator(pipeline: Any, path: Path) -> None:
+    """Store the pipeline."""
+    import skops.io
+
+    with atomic_file(path) as file:
+        file.write(skops.io.dumps(pipeline))
+
+
+def read_estimator(path: Path) -> Any:
+    """The pipeline, if it holds nothing but NumPy's and scikit-learn's own types."""
+    import skops.io
+
+    types = skops.io.get_untrusted_types(file=path)
+    strange = [name for name in types if not name.startswith(TRUSTED)]
+    if strange:
+        raise UserError(
+            f"{path.name} must hold only scikit-learn's and NumPy's types",
+            found=", ".join(strange[:5]),
+            hint="train again: `medloop train`",
+        )
+    return skops.io.load(path, trusted=types)

@@ -1,0 +1,208 @@
+"""Turns the bytes of one file into one 8-bit picture, or says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medloop.prepare.dicom_meta import Identifiers, keyed_hash
+from medloop.prepare.header import Header, read_header, sniff
+from medloop.prepare.refuse import cut_off, reject, shielded
+from medloop.prepare.rule import WINDOWS, Decoded, DecodeLimits, DecodeRule, Format, Pixels
+from medloop.prepare.window import by_table, scale, spread
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "WINDOWS",
+    "DecodeLimits",
+    "DecodeRule",
+    "Decoded",
+    "Format",
+    "Pixels",
+    "decode",
+    "decode_apart",
+    "decode_picture",
+    "flatten",
+    "keyed_hash",
+    "pixel_hash",
+    "sniff",
+    "turn",
+]
+
+DEFAULT_RULE = DecodeRule()
+DEFAULT_LIMITS = DecodeLimits()
+
+
+def decode(
+    data: bytes,
+    *,
+    rule: DecodeRule = DEFAULT_RULE,
+    limits: DecodeLimits = DEFAULT_LIMITS,
+    patient_key: bytes | None = None,
+) -> Decoded:
+    """Decodes in this process; files of strangers belong into a Sandbox, which has the same method."""
+    decoded, identifiers = decode_apart(data, rule, limits)
+    return identifiers.attach(decoded, patient_key)
+
+
+def decode_apart(data: bytes, rule: DecodeRule, limits: DecodeLimits) -> tuple[Decoded, Identifiers]:
+    """Decodes, and gives the identifiers apart, so that the key need not be where strangers' files are read."""
+    header = read_header(data, limits)
+    if header.format != "dicom":
+        return decode_picture(data, header, rule), Identifiers()
+    from medloop.prepare.dicom import decode_dicom
+
+    return decode_dicom(data, rule, limits)
+
+
+def decode_picture(data: bytes, header: Header, rule: DecodeRule) -> Decoded:
+    """Decodes anything but DICOM, whose header was read and found affordable."""
+    if not header.quick:
+        pixels, mode = _by_pillow(data, header, rule)
+    elif header.format == "jpeg":
+        pixels, mode = _by_simplejpeg(data, header), header.mode
+    else:
+        pixels, mode = _by_opencv(data, header, rule), header.mode
+    return Decoded(
+        pixels=turn(pixels, header.orientation),
+        mode=mode,
+        format=header.format,
+        width=header.width,
+        height=header.height,
+        bits=header.bits,
+    )
+
+
+def pixel_hash(pixels: Pixels) -> str:
+    """Identifies a picture by its decoded pixels; the same grey stored in three channels is the same picture."""
+    if pixels.ndim == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
+        pixels = pixels[..., 0]
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def turn(pixels: Pixels, orientation: int) -> Pixels:
+    """Turns and mirrors as the EXIF orientation 1 to 8 asks."""
+    if orientation == 1:
+        return pixels
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def flatten(colour: Pixels, alpha: Pixels, rule: DecodeRule) -> Pixels:
+    """Lays a transparent picture on the background of the rule."""
+    if alpha.size and alpha.min() == 255:
+        return np.ascontiguousarray(colour)
+    opaque = alpha.astype(np.uint16)[..., None] if colour.ndim == 3 else alpha.astype(np.uint16)
+    mixed = colour * opaque
+    if rule.background == "white":
+        mixed += 255 * (255 - opaque)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _by_simplejpeg(data: bytes, header: Header) -> Pixels:
+    import simplejpeg
+
+    space = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}[header.mode]
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace=space)
+    except ValueError:
+        raise cut_off("JPEG") from None
+    if space == "CMYK":
+        return _rgb_of_cmyk(pixels, inverted=b"Adobe" in data[:65536])
+    return pixels[..., 0] if space == "GRAY" else pixels
+
+
+def _rgb_of_cmyk(inks: Pixels, *, inverted: bool) -> Pixels:
+    light = inks if inverted else 255 - inks
+    product = light[..., :3].astype(np.uint16) * light[..., 3:]
+    return ((product + 127) // 255).astype(np.uint8)
+
+
+def _by_opencv(data: bytes, header: Header, rule: DecodeRule) -> Pixels:
+    import cv2
+
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None or image.shape[:2] != (header.height, header.width):
+        raise cut_off("PNG")
+    pixels = _eight_bits(image, rule)
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] == 4:
+        colour = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
+        pixels = flatten(np.asarray(colour, np.uint8), pixels[..., 3], rule)
+    else:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.ascontiguousarray(pixels[..., 0]) if header.mode == "LA" else pixels
+
+
+def _eight_bits(image: NDArray[np.generic], rule: DecodeRule) -> Pixels:
+    if image.dtype == np.uint8:
+        return np.asarray(image, np.uint8)
+    if image.dtype != np.uint16:
+        raise reject("a picture of more than 16 bits")
+    deep = np.asarray(image, np.uint16)
+    if rule.sixteen_bit == "full":
+        return (deep >> 8).astype(np.uint8)
+    shown = deep[..., :3] if deep.ndim == 3 else deep
+    low, high = spread(shown)
+    pixels = by_table(deep, lambda values: scale(values, low, high))
+    if deep.ndim == 3 and deep.shape[2] == 4:
+        pixels[..., 3] = deep[..., 3] >> 8
+    return pixels
+
+
+def _by_pillow(data: bytes, header: Header, rule: DecodeRule) -> tuple[Pixels, str]:
+    from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+    openers: dict[Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+        "bmp": BmpImagePlugin.BmpImageFile,
+        "jpeg": JpegImagePlugin.JpegImageFile,
+        "png": PngImagePlugin.PngImageFile,
+        "tiff": TiffImagePlugin.TiffImageFile,
+    }
+
+    def work() -> tuple[Pixels, str]:
+        # The plugin itself, not Image.open: no other format can slip in, and the size was judged before.
+        with openers[header.format](io.BytesIO(data)) as image:
+            # Pillow turns a TIFF by itself.
+            if sorted(image.size) != sorted((header.width, header.height)):
+                raise cut_off(header.format.upper())
+            image.load()
+            return _pixels_of(image, header, rule), image.mode
+
+    return shielded(work, lambda: cut_off(header.format.upper()))
+
+
+def _pixels_of(image: Image.Image, header: Header, rule: DecodeRule) -> Pixels:
+    mode = image.mode
+    if mode.startswith("I;16"):
+        deep = np.asarray(image).astype(np.uint16)
+        return _eight_bits(~deep if header.inverted else deep, rule)
+    if mode in ("LA", "La") or (mode in ("1", "L") and "transparency" in image.info):
+        both = np.asarray(image.convert("LA"))
+        return flatten(both[..., 0], both[..., 1], rule)
+    if mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
+        four = np.asarray(image.convert("RGBA"))
+        return flatten(four[..., :3], four[..., 3], rule)
+    if mode in ("1", "L"):
+        return np.array(image.convert("L"), np.uint8)
+    if mode in ("P", "RGB", "CMYK", "YCbCr"):
+        return np.array(image.convert("RGB"), np.uint8)
+    raise reject("pixels of an unusual kind", hint="save it as PNG with 8 or 16 bits")

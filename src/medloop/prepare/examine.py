@@ -1,0 +1,90 @@
+"""What is known of an image file once it has been read, hashed and decoded; without pandas, for quick processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medloop.errors import RejectedInput
+from medloop.prepare.decode import DEFAULT_LIMITS, pixel_hash
+from medloop.prepare.sandbox import Sandbox
+from medloop.storage import sha256_bytes, sha256_file
+
+UNREADABLE = "a file that cannot be opened"
+# Small files need no second call of the system, of which each costs as much as a hash.
+FIRST_READ = 65_536
+
+
+class Facts(NamedTuple):
+    """One file; what could not be decoded has a reason in place of its picture."""
+
+    file_sha256: str | None
+    bytes: int | None
+    pixel_sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    format: str | None = None
+    bits: int | None = None
+    patient: str | None = None
+    study: str | None = None
+    quarantined: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examiner:
+    """The work on a chunk of files: their facts, one list a column."""
+
+    root: str
+    patient_key: bytes | None = None
+
+    def __call__(self, keys: Sequence[str], sandbox: Sandbox) -> dict[str, list[Any]]:
+        """The facts of the files below the root."""
+        rows = [self._facts(f"{self.root}/{key}", sandbox) for key in keys]
+        return dict(zip(Facts._fields, map(list, zip(*rows, strict=True)), strict=True))
+
+    def _facts(self, path: str, sandbox: Sandbox) -> Facts:
+        try:
+            data = read_image(path)
+        except OSError:
+            return Facts(None, None, quarantined=UNREADABLE)
+        if isinstance(data, int):
+            return Facts(sha256_file(Path(path)), data, quarantined=f"{data:,} bytes")
+        digest, size = sha256_bytes(data), len(data)
+        try:
+            decoded = sandbox.decode(data, patient_key=self.patient_key)
+        except RejectedInput as error:
+            return Facts(digest, size, quarantined=error.found)
+        return Facts(
+            digest,
+            size,
+            pixel_hash(decoded.pixels),
+            decoded.width,
+            decoded.height,
+            decoded.mode,
+            decoded.format,
+            decoded.bits,
+            decoded.patient,
+            decoded.study or decoded.series,
+        )
+
+
+def read_image(path: str) -> bytes | int:
+    """The bytes of a file, or their number where it is more than any image may have."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        data = os.read(handle, FIRST_READ)
+        if len(data) < FIRST_READ:
+            return data
+        size = os.fstat(handle).st_size
+        if size > DEFAULT_LIMITS.max_bytes:
+            return size
+        parts = [data]
+        while parts[-1]:
+            parts.append(os.read(handle, size))
+        return b"".join(parts)
+    finally:
+        os.close(handle)

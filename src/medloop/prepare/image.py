@@ -1,0 +1,135 @@
+"""The one function from the bytes of an image to the model's array, for training and serving alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from medloop.errors import UnknownName, UserError
+from medloop.prepare.decode import DEFAULT_RULE, decode
+from medloop.prepare.rule import Decoded, DecodeRule, Pixels
+
+FITS = ("pad", "stretch", "crop")
+FIELDS = ("size", "channels", "fit", "rule")
+
+
+class Decoder(Protocol):
+    """What decodes: the function decode, or the method of a Sandbox."""
+
+    def __call__(self, data: bytes, *, rule: DecodeRule) -> Decoded: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImagePreparer:
+    """How an image becomes an array of one size; travels in the bundle."""
+
+    size: int | tuple[int, int] = 224
+    channels: Literal[1, 3] = 1
+    # pad: all of the image, centred on black; crop: the centre, filled; stretch: all of it, out of shape.
+    fit: Literal["pad", "stretch", "crop"] = "pad"
+    rule: DecodeRule = DEFAULT_RULE
+
+    def __post_init__(self) -> None:
+        sizes = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
+        if len(sizes) != 2 or not all(isinstance(n, int) and 8 <= n <= 4096 for n in sizes):
+            raise UserError(
+                "the size of an image must be one or two whole numbers of 8 to 4096",
+                found=f"{self.size!r}",
+                hint="write for instance 224, or [height, width]",
+            )
+        object.__setattr__(self, "size", (sizes[0], sizes[1]))
+        if self.channels not in (1, 3):
+            raise UserError("an image must have 1 or 3 channels", found=f"{self.channels!r}", hint="write 1 or 3")
+        if self.fit not in FITS:
+            raise UnknownName("fit", self.fit, FITS)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of what prepare gives."""
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return height, width, self.channels
+
+    def prepare(self, data: bytes, *, decoder: Decoder = decode) -> Pixels:
+        """Turns the bytes of one image into the model's array, H x W x C of 0 to 255."""
+        return self.fit_pixels(decoder(data, rule=self.rule).pixels)
+
+    def fit_pixels(self, pixels: Pixels) -> Pixels:
+        """Does the second half of prepare, for those who need the decoded picture as well."""
+        height, width, channels = self.shape
+        picture = _to_grey(pixels) if channels == 1 else pixels
+        if self.fit == "crop":
+            picture = _crop(picture, height, width)
+        picture = (_pad if self.fit == "pad" else _resize)(picture, height, width)
+        if picture.ndim == 2:
+            picture = picture[..., None]
+        # Grey becomes colour last, so that one channel is resized instead of three.
+        wide = np.repeat(picture, channels, axis=2) if picture.shape[2] != channels else picture
+        return np.ascontiguousarray(wide)
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives plain data that from_json takes back."""
+        return {
+            "size": list(self.shape[:2]),
+            "channels": self.channels,
+            "fit": self.fit,
+            "rule": self.rule.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ImagePreparer:
+        """Builds the preparer from what to_json gave."""
+        unknown = sorted(set(data) - set(FIELDS))
+        if unknown:
+            raise UnknownName("a field of the image preparer", unknown[0], FIELDS)
+        size, rule = data["size"], DecodeRule.from_json(data["rule"])
+        return cls(
+            size=size if isinstance(size, int) else tuple(size), channels=data["channels"], fit=data["fit"], rule=rule
+        )
+
+
+def _to_grey(pixels: Pixels) -> Pixels:
+    if pixels.ndim == 2:
+        return pixels
+    import cv2
+
+    # ITU-R BT.601, as in nearly every tool; equal channels stay what they are.
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _crop(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Cuts the centre that has the proportions of the target."""
+    rows, columns = pixels.shape[:2]
+    cut_rows = max(1, min(rows, round(columns * height / width)))
+    cut_columns = max(1, min(columns, round(rows * width / height)))
+    top, left = (rows - cut_rows) // 2, (columns - cut_columns) // 2
+    return pixels[top : top + cut_rows, left : left + cut_columns]
+
+
+def _pad(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Scales the whole image into the target and centres it on black."""
+    rows, columns = pixels.shape[:2]
+    factor = min(height / rows, width / columns)
+    new_rows = min(height, max(1, round(rows * factor)))
+    new_columns = min(width, max(1, round(columns * factor)))
+    scaled = _resize(pixels, new_rows, new_columns)
+    if scaled.shape[:2] == (height, width):
+        return scaled
+    framed = np.zeros((height, width, *pixels.shape[2:]), np.uint8)
+    top, left = (height - new_rows) // 2, (width - new_columns) // 2
+    framed[top : top + new_rows, left : left + new_columns] = scaled
+    return framed
+
+
+def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Shrinks by area, which keeps small nodules visible, and then enlarges linearly, which invents nothing."""
+    import cv2
+
+    rows, columns = pixels.shape[:2]
+    small = (min(width, columns), min(height, rows))
+    if small != (columns, rows):
+        pixels = np.asarray(cv2.resize(pixels, small, interpolation=cv2.INTER_AREA), np.uint8)
+    if small != (width, height):
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return pixels

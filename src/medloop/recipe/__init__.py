@@ -1,0 +1,40 @@
+"""The recipe (`params.yaml`): what is learned and what must hold."""
+
+from medloop.recipe.recipe import Recipe, load_recipe
+from medloop.recipe.sections import (
+    AuditSection,
+    AugmentSection,
+    DataSection,
+    EvaluateSection,
+    ExportSection,
+    GateRule,
+    GateSection,
+    ModelSection,
+    PrepareSection,
+    SearchRange,
+    SplitSection,
+    TrainSection,
+    TuneSection,
+)
+from medloop.recipe.strict import Strict, read_yaml, validated
+
+__all__ = [
+    "AuditSection",
+    "AugmentSection",
+    "DataSection",
+    "EvaluateSection",
+    "ExportSection",
+    "GateRule",
+    "GateSection",
+    "ModelSection",
+    "PrepareSection",
+    "Recipe",
+    "SearchRange",
+    "SplitSection",
+    "Strict",
+    "TrainSection",
+    "TuneSection",
+    "load_recipe",
+    "read_yaml",
+    "validated",
+]

@@ -1,0 +1,59 @@
+"""The whole recipe and how it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from medloop.errors import UserError
+from medloop.recipe.sections import (
+    AuditSection,
+    DataSection,
+    EvaluateSection,
+    ExportSection,
+    GateSection,
+    ModelSection,
+    PrepareSection,
+    SplitSection,
+    TrainSection,
+    TuneSection,
+)
+from medloop.recipe.strict import Strict, read_yaml, validated
+
+RECIPE_FILE = "params.yaml"
+
+
+class Recipe(Strict):
+    """Everything that decides what is learned; stored in every bundle."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$")] = "medloop"
+    data: DataSection = DataSection()
+    audit: AuditSection = AuditSection()
+    split: SplitSection = SplitSection()
+    prepare: PrepareSection = PrepareSection()
+    model: ModelSection = ModelSection()
+    train: TrainSection = TrainSection()
+    tune: TuneSection = TuneSection()
+    export: ExportSection = ExportSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    gate: GateSection = GateSection()
+
+    def with_values(self, section: str, **values: Any) -> Recipe:
+        """The same recipe with some values of one section replaced, checked anew."""
+        content = self.model_dump()
+        content[section].update(values)
+        return validated(Recipe, content, where=RECIPE_FILE)
+
+
+def load_recipe(folder: Path) -> Recipe:
+    """The recipe of the project in this folder."""
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        raise UserError(
+            f"a project must have a {RECIPE_FILE}",
+            found=f"no {RECIPE_FILE} in this folder",
+            hint="go to the project's folder, or make one with `medloop new NAME`",
+        )
+    return validated(Recipe, read_yaml(path), where=RECIPE_FILE)

@@ -1,0 +1,1 @@
+"""Versions: what was registered, what serves, and the mirror of both in MLflow."""

@@ -1,0 +1,1 @@
+"""`medloop new`: a project folder from one template."""

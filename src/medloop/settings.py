@@ -1,0 +1,129 @@
+"""The settings (`config.yaml` and the environment): where things run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr
+
+from medloop.errors import UserError
+from medloop.recipe.strict import Strict, read_yaml, validated
+
+PREFIX = "MEDLOOP_"
+FILES = ("config.yaml", "secrets.yaml")
+# Variables of other tools that a `.env` file may carry; they are handed on to those tools unread.
+FOREIGN = ("MLFLOW_", "AWS_", "DAGSHUB_")
+
+
+def _split(value: object) -> object:
+    """A variable holds a list as `a.example, b.example`."""
+    if not isinstance(value, str):
+        return value
+    return [name for part in value.strip("[]").split(",") if (name := part.strip(" '\""))]
+
+
+Gibibytes = Annotated[float, Field(gt=0)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+class StorageSettings(Strict):
+    """Which places may be read and how much may come from them."""
+
+    allow_hosts: Hosts = ()
+    max_gib: Gibibytes = 50.0
+    max_entries: Annotated[int, Field(ge=1)] = 500_000
+    max_ratio: Annotated[float, Field(ge=1)] = 200.0
+
+
+class TrackingSettings(Strict):
+    """The MLflow server; `MLFLOW_TRACKING_URI` goes before `uri`."""
+
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str | None = None
+
+
+class ServeSettings(Strict):
+    """Where the service listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+
+
+class Settings(Strict):
+    """Everything that depends on the place and not on what is learned."""
+
+    work: str = "work"
+    models: str = "models"
+    logs: str = "logs"
+    user: str | None = None
+    patient_key: SecretStr | None = None
+    storage: StorageSettings = StorageSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    serve: ServeSettings = ServeSettings()
+
+
+def load_settings(folder: Path, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a project: defaults < config.yaml < secrets.yaml < .env < environment."""
+    given = os.environ if environ is None else environ
+    content: dict[str, Any] = {}
+    for name in FILES:
+        path = folder / name
+        if path.is_file():
+            layer = read_yaml(path, quote=False)
+            validated(Settings, layer, where=name, quote=False)
+            _merge(content, layer)
+    for where, variables in ((".env", read_dotenv(folder)), ("the environment", given)):
+        layer = _from_variables(variables, where=where)
+        validated(Settings, layer, where=where, quote=False)
+        _merge(content, layer)
+    return validated(Settings, content, where="the settings", quote=False)
+
+
+def read_dotenv(folder: Path) -> dict[str, str]:
+    """The variables of the folder's `.env`, if there is one."""
+    from dotenv import dotenv_values
+
+    path = folder / ".env"
+    try:
+        values = dotenv_values(path) if path.is_file() else {}
+    except UnicodeDecodeError as error:
+        raise UserError(
+            ".env must be UTF-8", found=f"another encoding at byte {error.start}", hint="save it again"
+        ) from None
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def hand_on_foreign_variables(folder: Path) -> None:
+    """Give other tools their variables from `.env`; the environment goes before it."""
+    for key, value in read_dotenv(folder).items():
+        if key.startswith(FOREIGN):
+            os.environ.setdefault(key, value)
+
+
+def _from_variables(variables: Mapping[str, str], *, where: str) -> dict[str, Any]:
+    """`MEDLOOP_SERVE__PORT=8080` is `serve.port: 8080`; an empty variable is none."""
+    content: dict[str, Any] = {}
+    for key in sorted(key for key, value in variables.items() if key.startswith(PREFIX) and value):
+        *parents, name = key.removeprefix(PREFIX).lower().split("__")
+        section = content
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise UserError(
+                    f"a variable in {where} must be a section or a value, not both",
+                    found=f"{key} beside the variable of its section",
+                    hint="remove one of the two",
+                )
+        section[name] = variables[key]
+    return content
+
+
+def _merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(base.get(key), dict):
+            _merge(base[key], value or {})
+        else:
+            base[key] = value

@@ -1,0 +1,92 @@
+"""Whether everything that medloop needs is there and answers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from medloop import __version__
+from medloop.errors import UserError
+from medloop.recipe.recipe import RECIPE_FILE, load_recipe
+from medloop.settings import load_settings
+
+EXTRAS = {"train": ("scikit-learn", "mlflow", "optuna", "skl2onnx"), "dvc": ("dvc",), "s3": ("s3fs",)}
+LEAST_FREE_GIB = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """One thing that was looked at; `ok` is None where it is only told."""
+
+    what: str
+    found: str
+    ok: bool | None = None
+
+
+def examine(root: Path) -> list[Checked]:
+    """Look at the machine and at the project in this folder."""
+    free = shutil.disk_usage(root).free / 2**30
+    return [
+        Checked(what="medloop", found=__version__),
+        Checked(what="Python", found=platform.python_version()),
+        *_extras(),
+        Checked(what="free disk space", found=f"{free:.0f} GiB", ok=free > LEAST_FREE_GIB),
+        _tried("settings", lambda: f"work in {load_settings(root).work}/"),
+        *(_project(root) if (root / RECIPE_FILE).is_file() else [Checked(what="project", found="none in this folder")]),
+    ]
+
+
+def _extras() -> Iterator[Checked]:
+    for extra, packages in EXTRAS.items():
+        absent = [name for name in packages if not _is_installed(name)]
+        found = f"not installed: {', '.join(absent)}; `pip install medloop[{extra}]`" if absent else "installed"
+        yield Checked(what=f"extra {extra}", found=found)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _project(root: Path) -> Iterator[Checked]:
+    yield _tried("recipe", lambda: _recipe(root))
+    yield _tried("model store", lambda: _store(root))
+    yield _tried("code of the stages", lambda: _lock(root))
+
+
+def _recipe(root: Path) -> str:
+    from medloop.models import hyperparameters
+
+    recipe = load_recipe(root)
+    hyperparameters(recipe.model.name, recipe.model.params)
+    return f"{recipe.name}: {recipe.model.name} on {recipe.data.source}"
+
+
+def _store(root: Path) -> str:
+    from medloop.registry.store import ModelStore
+
+    store = ModelStore(root / load_settings(root).models)
+    champion = store.champion()
+    return f"{sum(1 for _ in store.versions())} versions, " + (
+        f"version {champion.version} serves" if champion else "none serves"
+    )
+
+
+def _lock(root: Path) -> str:
+    from medloop.steps.dvc import refresh_lock
+
+    return "had changed; `dvc repro` will run those stages again" if refresh_lock(root) else "as locked"
+
+
+def _tried(what: str, check: Callable[[], str]) -> Checked:
+    try:
+        return Checked(what=what, found=check(), ok=True)
+    except UserError as error:
+        return Checked(what=what, found=str(error), ok=False)

@@ -1,0 +1,27 @@
+"""Looking at a data set where there is no project."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from medloop.recipe import AuditSection, DataSection
+from medloop.settings import load_settings
+from medloop.steps.stages import examine, places_of
+
+FOLDER = "medloop-audit"
+SOURCES = {".csv": "csv", ".npz": "medmnist"}
+
+
+def audit_path(root: Path, path: str, *, label: str | None, class_pattern: str | None) -> str:
+    """Audit a CSV file, a folder of classes or a MedMNIST file; the findings are written beside and told."""
+    from medloop.data import read_source
+
+    source = SOURCES.get(Path(path).suffix.lower(), "folder")
+    data = DataSection(source=source, path=path, label=label, class_pattern=class_pattern)
+    # A key that is thrown away: patients are told apart in this audit and nowhere else.
+    places = places_of(root, load_settings(root), raw=root / FOLDER / "raw", key=secrets.token_bytes(32))
+    cases = read_source(data, places)
+    result = examine(root, cases, AuditSection(), folder=root / FOLDER / "report")
+    lines = [f"{one.severity:<8} {one.name}: {one.what}\n         {one.todo}" for one in result.findings]
+    return "\n".join([*lines, f"{len(cases)} cases; the page is {FOLDER}/report/audit.html"])

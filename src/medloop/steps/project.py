@@ -1,0 +1,89 @@
+"""A project: a folder with a recipe and settings, and where its files stand."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medloop.errors import UserError
+from medloop.recipe import Recipe, load_recipe
+from medloop.settings import Settings, load_settings
+from medloop.storage import write_text
+
+SMOKE_FOLDS = 3
+NOT_COMMITTED = "# Never committed. Keep a copy: patients are told apart by this key."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What every step is given."""
+
+    root: Path
+    recipe: Recipe
+    settings: Settings
+    smoke: bool = False
+
+    @property
+    def work(self) -> Path:
+        """Where the stages write; a smoke run has a place of its own."""
+        work = self.root / self.settings.work
+        return work / "smoke" if self.smoke else work
+
+    @property
+    def models(self) -> Path:
+        """The model store."""
+        return self.root / self.settings.models
+
+    def shown(self, name: str) -> str:
+        """A file of the work folder as the user would type it."""
+        return str((self.work / name).relative_to(self.root))
+
+    def cases(self) -> Any:
+        """The manifest."""
+        from medloop.data import manifest
+
+        path = self.work / "cases.parquet"
+        if not path.is_file():
+            raise UserError("the cases must have been ingested", found="no cases.parquet", hint="run `medloop ingest`")
+        return manifest.read_cases(path)
+
+
+def load_project(root: Path, *, smoke: bool = False, k_folds: int | None = None) -> Project:
+    """The project in a folder."""
+    recipe = load_recipe(root)
+    folds = SMOKE_FOLDS if smoke and k_folds is None else k_folds
+    if folds is not None:
+        recipe = recipe.with_values("split", folds=folds)
+    return Project(root=root, recipe=recipe, settings=load_settings(root), smoke=smoke)
+
+
+def patient_key(root: Path, settings: Settings) -> bytes:
+    """The key under which patients are hidden; a project that has none is given one, in secrets.yaml."""
+    # Another run may have made one since these settings were read.
+    known = settings.patient_key or load_settings(root).patient_key
+    if known is not None:
+        return known.get_secret_value().encode()
+    text = secrets.token_hex(32)
+    path = root / "secrets.yaml"
+    before = path.read_text("utf-8") if path.is_file() else NOT_COMMITTED
+    write_text(path, f"{before.rstrip()}\npatient_key: {text}\n")
+    path.chmod(0o600)
+    return text.encode()
+
+
+def git_commit(root: Path) -> str | None:
+    """The commit that the project stands at, where it is in a repository."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def who(settings: Settings) -> str:
+    """The name under which a promotion is recorded."""
+    return settings.user or os.environ.get("USER") or "unknown"

@@ -1,0 +1,34 @@
+"""Files, archives and addresses: written whole, unpacked within limits, fetched only from where it is allowed."""
+
+from medloop.storage.archives import is_archive, unpack
+from medloop.storage.atomic import (
+    atomic_file,
+    atomic_folder,
+    file_lock,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+    write_text,
+)
+from medloop.storage.limits import Limits, OnBytes
+from medloop.storage.places import fetch, list_uris, open_uri, place
+
+__all__ = [
+    "Limits",
+    "OnBytes",
+    "atomic_file",
+    "atomic_folder",
+    "fetch",
+    "file_lock",
+    "is_archive",
+    "list_uris",
+    "open_uri",
+    "place",
+    "read_json",
+    "sha256_bytes",
+    "sha256_file",
+    "unpack",
+    "write_json",
+    "write_text",
+]

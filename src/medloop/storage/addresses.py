@@ -1,0 +1,77 @@
+"""Which hosts may be contacted: the public internet, and those that the settings allow."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Collection
+
+from medloop.errors import RefusedAddress, UserError
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Not for hosts, or leading inside, though not every Python knows it. The first belongs to Azure's platform.
+INSIDE = tuple(
+    map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2002::/16", "3fff::/20"))
+)
+
+
+def checked_addresses(host: str, port: int, *, allow_hosts: Collection[str]) -> list[str]:
+    """The addresses of a host, each of which may be contacted; connect to these and do not resolve again."""
+    addresses = _resolve(host, port)
+    if _is_listed(host, port, allow_hosts):
+        return addresses
+    for address in addresses:
+        kind = why_refused(address)
+        if kind is not None:
+            raise RefusedAddress(
+                "an address must be on the public internet, or allowed by the settings",
+                found=f"{host} is {address} ({kind})",
+                hint=f"if you trust it, add '{host}:{port}' to storage.allow_hosts in the settings",
+            )
+    return addresses
+
+
+def why_refused(address: str) -> str | None:
+    """What kind of address this is if it must not be contacted, else None."""
+    ip = _unwrap(ipaddress.ip_address(address))
+    kinds = {
+        "link-local": ip.is_link_local,
+        "loopback": ip.is_loopback,
+        "unspecified": ip.is_unspecified,
+        "multicast": ip.is_multicast,
+        "private": ip.is_private or (isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local),
+        "reserved": ip.is_reserved or any(ip in network for network in INSIDE),
+        "not public": not ip.is_global,
+    }
+    return next((kind for kind, found in kinds.items() if found), None)
+
+
+def _unwrap(ip: IPAddress) -> IPAddress:
+    """The IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    if ip in NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            "a host must have an address", found=f"none for {host}", hint="check the spelling and the network"
+        ) from error
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _is_listed(host: str, port: int, allow_hosts: Collection[str]) -> bool:
+    host = _plain(host)
+    allowed = {_plain(entry) for entry in allow_hosts}
+    return not allowed.isdisjoint({host, f"{host}:{port}", f"[{host}]", f"[{host}]:{port}"})
+
+
+def _plain(host: str) -> str:
+    return host.lower().rstrip(".")

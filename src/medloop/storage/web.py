@@ -1,0 +1,150 @@
+"""Files from http and https, read only from addresses that were checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+import httpcore
+
+from medloop.errors import RefusedAddress, UserError
+from medloop.storage.addresses import checked_addresses
+
+MAX_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+SECONDS = 30.0
+# What may stand in a target as it is; a percent sign too, because addresses come quoted already.
+SAFE = "/%:@!$&'()*+,;=~-._"
+
+
+@contextmanager
+def receive(url: str, *, allow_hosts: Collection[str]) -> Iterator[tuple[Iterator[bytes], int | None]]:
+    """The content of a file, in chunks, and its size where the server tells it."""
+    with (
+        _explained(url),
+        httpcore.ConnectionPool(network_backend=_CheckedNetwork(allow_hosts)) as pool,
+        _follow(pool, url) as response,
+    ):
+        if response.status != 200:
+            raise UserError(
+                "a server must have the file",
+                found=f"{_shown(url)} answers {response.status}",
+                hint="check the address; what needs a log-in must be downloaded by hand",
+            )
+        size = _header(response, b"content-length")
+        yield iter(response.iter_stream()), int(size) if size else None
+
+
+@contextmanager
+def _follow(pool: httpcore.ConnectionPool, url: str) -> Iterator[httpcore.Response]:
+    """The first answer that is no redirect."""
+    for _ in range(MAX_REDIRECTS + 1):
+        with _get(pool, _parse(url)) as response:
+            if response.status not in REDIRECTS:
+                yield response
+                return
+            url = _next_url(url, response)
+    raise UserError(
+        f"an address must lead to a file within {MAX_REDIRECTS} redirects",
+        found=f"the last one leads to {_shown(url)}",
+        hint="give the address of the file itself",
+    )
+
+
+@contextmanager
+def _get(pool: httpcore.ConnectionPool, parts: SplitResult) -> Iterator[httpcore.Response]:
+    target = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE + '?[]')}" if parts.query else "")
+    url = httpcore.URL(scheme=parts.scheme, host=_host(parts), port=parts.port, target=target)
+    timeout = dict.fromkeys(("connect", "read", "write", "pool"), SECONDS)
+    # A compressed transfer would end up compressed on disk.
+    headers = [("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", "medloop")]
+    with pool.stream("GET", url, headers=headers, extensions={"timeout": timeout}) as response:
+        yield response
+
+
+def _header(response: httpcore.Response, name: bytes) -> bytes:
+    return next((value for key, value in response.headers if key.lower() == name), b"")
+
+
+def _next_url(url: str, response: httpcore.Response) -> str:
+    location = _header(response, b"location").decode("utf-8", "replace")
+    try:
+        following = urljoin(url, location)
+    except ValueError:
+        following = ""
+    before, after = urlsplit(url).scheme, urlsplit(following).scheme
+    if after not in ("http", "https") or (before, after) == ("https", "http"):
+        raise RefusedAddress(
+            "a redirect must lead to http or https, and from https only to https",
+            found=f"one from {before} to {after or 'nowhere'}",
+            hint="give the address of the file itself",
+        )
+    return following
+
+
+def _parse(url: str) -> SplitResult:
+    """An address in its parts, with a host and without credentials."""
+    try:
+        parts = urlsplit(url)
+        sound = bool(_host(parts)) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UserError("an address must have a host", found="none, or a malformed one", hint="check its spelling")
+    if parts.username is not None:
+        raise RefusedAddress(
+            "an address must not carry a user or password",
+            found=f"one for {parts.hostname}",
+            hint="use an address that needs none, such as a presigned one",
+        )
+    return parts
+
+
+def _host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    return host if host.isascii() else host.encode("idna").decode("ascii")
+
+
+def _shown(url: str) -> str:
+    """An address as messages may show it: queries carry signatures."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{parts.path}"
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turn what the network does into an error that says so."""
+    try:
+        yield
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+        raise UserError(
+            "a file must come over the network whole",
+            found=f"{type(error).__name__} from {_shown(url)}: {error}",
+            hint="check the network, then try again",
+        ) from error
+
+
+class _CheckedNetwork(httpcore.NetworkBackend):
+    """Connects to the very addresses that it has checked; certificates are still checked for the host's name."""
+
+    def __init__(self, allow_hosts: Collection[str]) -> None:
+        self.allow_hosts = allow_hosts
+        self.network = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address of a host that answers."""
+        *others, last = checked_addresses(host, port, allow_hosts=self.allow_hosts)
+        for address in others:
+            try:
+                return self.network.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return self.network.connect_tcp(last, port, timeout, local_address, socket_options)

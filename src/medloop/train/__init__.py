@@ -1,0 +1,1 @@
+"""Fitting: cross-validation, tuning, and the model that is exported."""

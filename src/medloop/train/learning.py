@@ -1,0 +1,75 @@
+"""What a table model learns from, and how a fold is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medloop.errors import UserError
+from medloop.metrics import METRICS
+from medloop.metrics.view import FloatArray, IntArray, decided, positive_view
+from medloop.models.pipeline import model_frame
+from medloop.prepare.prepared_table import read_prepared
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableLearning:
+    """The training cases of a table, in the order of their ids."""
+
+    frame: pd.DataFrame
+    y: IntArray
+    fold: IntArray
+    groups: list[str]
+    case_ids: list[str]
+    kinds: dict[str, str]
+    classes: tuple[str, ...]
+    positive: tuple[str, ...]
+
+    def folds(self) -> Iterator[tuple[Mask, Mask]]:
+        """Masks of what each fold learns from and what it is measured on."""
+        for fold in range(int(self.fold.max()) + 1):
+            yield self.fold != fold, self.fold == fold
+
+
+def read_learning(folder: Path, splits: Path) -> TableLearning:
+    """The training part of the prepared table."""
+    prepared = read_prepared(folder)
+    parts = pd.read_parquet(splits).query("part == 'train'").set_index("case_id")
+    chosen = [number for number, name in enumerate(prepared.case_ids) if name in parts.index]
+    case_ids = [prepared.case_ids[number] for number in chosen]
+    parts = parts.loc[case_ids]
+    classes = tuple(prepared.task["classes"])
+    labels = [prepared.labels[number] for number in chosen]
+    if absent := sorted(set(classes) - set(labels)):
+        raise UserError(
+            "every class must have training cases", found=f"none of {', '.join(absent)}", hint="check data.classes"
+        )
+    return TableLearning(
+        frame=model_frame(prepared.preparer.prepare([prepared.rows[number] for number in chosen])),
+        y=np.array([classes.index(label) for label in labels]),
+        fold=parts["fold"].to_numpy(),
+        groups=parts["group"].tolist(),
+        case_ids=case_ids,
+        kinds={column.name: column.kind for column in prepared.preparer.columns},
+        classes=classes,
+        positive=tuple(prepared.task["positive"]),
+    )
+
+
+def measure(
+    y: IntArray, probabilities: FloatArray, classes: tuple[str, ...], positive: tuple[str, ...]
+) -> dict[str, float]:
+    """Every metric at the plain decision; the export chooses the threshold later."""
+    truth, shares = positive_view(y, probabilities, classes, positive)
+    choices = decided(shares)
+    return {
+        name: metric.function(truth, choices if metric.uses == "decision" else shares)
+        for name, metric in METRICS.items()
+    }

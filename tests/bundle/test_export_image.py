@@ -1,0 +1,178 @@
+"""From a trained network to a bundle: faithful, in 8 bits where that decides the same, fitted on nothing locked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medloop.bundle import files
+from medloop.bundle.calibrate import fit_wide_outliers
+from medloop.bundle.export_head import head_logits, refit_head
+from medloop.bundle.export_image import describe_export
+from medloop.bundle.export_onnx import OUTPUTS, check_image_parity, image_graph, with_head
+from medloop.bundle.predictor import Predictor
+from medloop.errors import UserError
+from medloop.models.backbone import Classifier, build_classifier
+from tests.bundle.image_bundles import CLASSES, PARAMS, SIZE, draw_discs, export_project, png
+
+BACKBONES = (
+    *("resnet18", "vgg16", "efficientnet_b0", "mobilenetv3_small_100", "densenet121", "convnext_tiny"),
+    "vit_small_patch16_224",
+)
+
+
+def meta_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "bundle" / files.META).read_text("utf-8"))
+    return content
+
+
+def network(folder: Path) -> Classifier:
+    model = build_classifier(classes=2, channels=1, size=SIZE, **PARAMS)  # type: ignore[arg-type]
+    model.load_state_dict(load_file(folder / "bundle" / files.WEIGHTS))
+    return model.eval()
+
+
+def some_pixels(count: int = 5) -> np.ndarray[Any, Any]:
+    return np.stack([disc.pixels for disc in draw_discs(count, seed=11)])[:, None].astype(np.float32)
+
+
+def run(folder: Path, pixels: np.ndarray[Any, Any]) -> dict[str, Any]:
+    session = onnxruntime.InferenceSession(folder / "bundle" / files.MODEL, providers=["CPUExecutionProvider"])
+    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"image": pixels}), strict=True))
+
+
+def test_the_bundle_holds_what_serving_and_a_warm_start_need(discs: Path) -> None:
+    names = {path.name for path in (discs / "bundle").iterdir()}
+    assert names == {files.MODEL, files.META, files.REFERENCE, files.WEIGHTS, files.CHECKSUMS}
+    meta = meta_of(discs)
+    assert (meta["task"], meta["preparer"]["kind"], meta["classes"]) == ("images", "image", list(CLASSES))
+    assert meta["decide"] == {"per": "case", "rule": "mean"}
+    assert meta["n_train"] == 160
+    assert meta["parity"] <= 1e-4
+
+
+def test_the_graph_takes_any_number_of_pictures_and_its_map_adds_up_to_the_logits(discs: Path) -> None:
+    bias = network(discs).head.bias.detach().numpy()
+    for count in (1, 5):
+        found = run(discs, some_pixels(count))
+        assert [len(found[name]) for name in OUTPUTS] == [count] * 3
+        assert found["cam"].mean((2, 3)) + bias == pytest.approx(found["logits"], abs=1e-4)
+
+
+def test_the_weights_for_a_warm_start_are_those_that_serve(heads: Path) -> None:
+    head = network(heads).head
+    found = run(heads, some_pixels())
+    expected = found["embedding"] @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+    assert found["logits"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_bundle_decides_right_about_cases_it_has_not_seen(discs: Path) -> None:
+    new = draw_discs(60, seed=23)
+    scores = Predictor.load(discs / "bundle").score([png(disc.pixels) for disc in new])
+    assert np.mean(scores.choices == [disc.y for disc in new]) >= 0.9
+
+
+def test_a_head_is_fitted_on_the_features_that_serve(heads: Path) -> None:
+    meta, head = meta_of(heads), network(heads).head
+    index = json.loads((heads / "prepared" / "index.json").read_text("utf-8"))
+    parts = pd.read_parquet(heads / "splits.parquet")["part"].to_numpy()
+    images = np.load(heads / "prepared" / "images.npy")[parts == "train"].transpose(0, 3, 1, 2).astype(np.float32)
+    y = np.array([CLASSES.index(label) for label in index["labels"]])[parts == "train"]
+    weight, bias = refit_head(run(heads, images)["embedding"], y, 0.1)
+    assert meta["precision"]["used"] == "int8"
+    assert weight == pytest.approx(head.weight.detach().numpy(), rel=0.02, abs=0.02 * np.abs(weight).max())
+    assert bias == pytest.approx(head.bias.detach().numpy(), rel=0.02, abs=0.02)
+
+
+def test_without_a_calib_part_the_folds_decide(heads: Path) -> None:
+    meta = meta_of(heads)
+    assert meta["calibration"]["fitted_on"] == "held-out training cases"
+    assert meta["calibration"]["n"] == 160
+    assert meta["cross_validation"] == {"fold": [0, 1, 2, 3], "accuracy": [0.9] * 4}
+
+
+def test_without_folds_the_figures_are_those_of_the_best_epoch(discs: Path) -> None:
+    assert meta_of(discs)["cross_validation"] == {"fold": [-1], "accuracy": [0.75]}
+
+
+def test_locked_test_cases_change_nothing(discs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(discs, copy)
+    images = np.load(copy / "prepared" / "images.npy")
+    test = (pd.read_parquet(copy / "splits.parquet")["part"] == "test").to_numpy()
+    images[test] = 0
+    np.save(copy / "prepared" / "images.npy", images)
+    again = export_project(copy, threshold="sensitivity >= 0.95")
+    before = meta_of(discs)
+    assert {**again, "created": 0} == {**before, "created": 0}
+
+
+def test_held_out_cases_of_the_test_part_are_refused(discs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(discs, copy)
+    splits = pd.read_parquet(copy / "splits.parquet")
+    splits["part"] = splits["part"].replace({"val": "test", "calib": "test"})
+    splits.to_parquet(copy / "splits.parquet")
+    with pytest.raises(UserError, match="nothing may be fitted on test cases"):
+        export_project(copy)
+
+
+def test_the_reference_is_small_however_wide_the_embedding(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    seen, unseen = rng.normal(size=(300, 2048)), rng.normal(size=(100, 2048))
+    outliers = fit_wide_outliers(seen, unseen, quantile=0.99, seed=0)
+    assert np.mean(outliers.distances(unseen) > outliers.limit) <= 0.02
+    assert (outliers.distances(unseen + 3.0) > outliers.limit).all()
+    coordinates = outliers.coordinates(rng.normal(size=(1000, 2048))).astype(np.float32)
+    assert coordinates.nbytes + np.asarray(outliers.directions).nbytes < 1_500_000
+
+
+def test_the_command_says_what_serves_and_why(discs: Path) -> None:
+    meta = meta_of(discs)
+    told = describe_export(meta)
+    assert f"serves {meta['precision']['used']}" in told
+    assert "by sensitivity >= 0.95, fitted on the calib part" in told
+
+
+def test_a_graph_that_differs_is_no_bundle(discs: Path) -> None:
+    model, pictures = network(discs), np.stack([disc.pixels for disc in draw_discs(4, seed=3)])[..., None]
+    graph = image_graph(model, pictures)
+    assert check_image_parity(model, graph, pictures, bound=1e-4) <= 1e-4
+    other = with_head(graph, (model.head.weight.detach().numpy() * 1.1, model.head.bias.detach().numpy()))
+    with pytest.raises(UserError, match=r"must agree with torch within 0\.0001"):
+        check_image_parity(model, other, pictures, bound=1e-4)
+
+
+def test_a_refitted_head_separates_what_can_be_separated() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 50)
+    features = rng.normal(size=(150, 8)) * 50 + 300
+    features[:, 3] += y * 400.0
+    head = refit_head(features, y, 1.0)
+    assert head[0].shape == (3, 8)
+    assert np.mean(head_logits(features, head).argmax(axis=1) == y) > 0.95
+    two = refit_head(features[:100], y[:100], 1.0)
+    assert two[0].shape == (2, 8)
+    assert two[0][0] == pytest.approx(-two[0][1])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_leaves_torch_unchanged(backbone: str) -> None:
+    torch.manual_seed(0)
+    size = 224 if "vit" in backbone else 64
+    model = build_classifier(classes=4, channels=1, size=size, backbone=backbone)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, size, size, 1)).astype(np.uint8)
+    graph = image_graph(model, pictures)
+    assert check_image_parity(model, graph, pictures, bound=1e-4) <= 1e-4
+    assert {one.name for one in onnx.load_from_string(graph).graph.output} == set(OUTPUTS)

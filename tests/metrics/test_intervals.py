@@ -1,0 +1,155 @@
+"""Which interval is chosen for which metric, and what it says about too few cases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from math import isnan
+
+import numpy as np
+import pytest
+
+from medloop.errors import UnknownName
+from medloop.metrics import METRICS
+from medloop.metrics.bootstrap import bootstrap
+from medloop.metrics.intervals import delong, interval_for, intervals_for, wilson
+from medloop.metrics.view import FloatArray, IntArray, decided, one_hot
+
+
+def sample(n: int = 120, *, classes: int = 2, seed: int = 0) -> tuple[IntArray, FloatArray]:
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    shares = np.exp(rng.normal(size=(n, classes)) + 1.5 * one_hot(y, classes))
+    return y, shares / shares.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "trials"),
+    [("accuracy", "all"), ("recall", "truth"), ("specificity", "not truth"), ("precision", "chosen")],
+)
+def test_a_share_of_single_cases_gets_wilson(name: str, trials: str) -> None:
+    y, p = sample()
+    chosen = np.argmax(p, axis=1)
+    mask = {"all": y >= 0, "truth": y == 1, "not truth": y == 0, "chosen": chosen == 1}[trials]
+    expected = wilson(int((chosen == y)[mask].sum()), int(mask.sum()))
+    assert interval_for(name, y, decided(p)) == expected
+    assert expected.value == pytest.approx(METRICS[name](y, p))
+
+
+def test_a_binary_area_of_single_cases_gets_delong() -> None:
+    y, p = sample()
+    assert interval_for("roc_auc", y, p) == delong(y, p[:, 1])
+    assert interval_for("roc_auc", y, p, groups=np.arange(120)) == delong(y, p[:, 1])
+
+
+def test_accuracy_of_three_classes_is_a_share_and_recall_is_not() -> None:
+    y, p = sample(classes=3)
+    assert interval_for("accuracy", y, p).method == "Wilson"
+    assert "bootstrap" in interval_for("recall", y, p, draws=50).method
+    assert "bootstrap" in interval_for("roc_auc", y, p, draws=50).method
+
+
+@pytest.mark.parametrize("name", ["accuracy", "recall", "roc_auc"])
+def test_patients_with_several_cases_get_the_clustered_bootstrap(name: str) -> None:
+    y, p = sample()
+    patients = np.arange(120) // 3
+    found = interval_for(name, y, p, groups=patients, draws=100)
+    assert found == bootstrap(METRICS[name], y, p, groups=patients, draws=100)
+    assert "40 groups" in found.method
+
+
+def test_all_intervals_at_once_are_those_of_each_alone() -> None:
+    y, p = sample()
+    shown = {name: decided(p) if metric.uses == "decision" else p for name, metric in METRICS.items()}
+    together = intervals_for(shown, y, draws=60)
+    assert list(together) == list(METRICS)
+    assert together == {name: interval_for(name, y, shown[name], draws=60) for name in METRICS}
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("recall", "only 7 positives"),
+        ("roc_auc", "only 7 positives"),
+        ("brier", "only 7 positives"),
+        ("specificity", ""),
+        ("accuracy", ""),
+    ],
+)
+def test_few_cases_of_a_kind_are_said(name: str, note: str) -> None:
+    rng = np.random.default_rng(0)
+    y = np.r_[np.ones(7, dtype=int), np.zeros(60, dtype=int)]
+    share = np.clip(0.4 * y + 0.55 * rng.random(67), 0, 1)
+    assert interval_for(name, y, np.column_stack([1 - share, share]), draws=100).note == note
+
+
+def test_few_patients_are_said_though_their_cases_are_many() -> None:
+    y, p = sample(200)
+    found = interval_for("roc_auc", y, p, groups=np.arange(200) // 20, draws=50)
+    assert found.note == "only 10 groups with positives; only 10 groups with negatives"
+
+
+def test_a_rare_class_of_many_is_said() -> None:
+    y, p = sample(130, classes=3)
+    kept = (y != 2) | (np.arange(130) < 20)
+    assert interval_for("f1", y[kept], p[kept], draws=50).note.startswith("only 6 cases of class 2")
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "f1", "mcc", "pr_auc", "sensitivity_at_95_specificity"])
+def test_a_flawless_result_of_few_cases_is_no_certainty(name: str) -> None:
+    y = np.r_[np.ones(5, dtype=int), np.zeros(40, dtype=int)]
+    low, high = METRICS[name].bounds
+    found = interval_for(name, y, one_hot(y, 2), draws=50)
+    assert (found.value, found.upper) == (1.0, 1.0)
+    assert found.lower == pytest.approx(high - (high - low) * (1 - 0.025 ** (1 / 5)))
+    assert "5 of 5 cases" in found.method
+
+
+@pytest.mark.parametrize("name", ["accuracy", "recall", "roc_auc"])
+def test_flawless_patients_are_counted_and_not_their_cases(name: str) -> None:
+    y = np.repeat([0, 1], 40)
+    found = interval_for(name, y, one_hot(y, 2), groups=np.arange(80) // 10, draws=50)
+    assert found.lower == pytest.approx(0.025 ** (1 / 8 if name == "accuracy" else 1 / 4))
+    assert found.upper == 1
+
+
+def test_a_flawless_loss_is_bounded_from_above() -> None:
+    y = np.repeat([0, 1], 10)
+    found = interval_for("brier", y, one_hot(y, 2), draws=50)
+    assert (found.value, found.lower) == (0, 0)
+    assert found.upper == pytest.approx(1 - 0.025 ** (1 / 10))
+
+
+def test_a_classifier_that_always_says_the_same_has_equal_draws() -> None:
+    y, p = sample()
+    assert "all draws are equal" in interval_for("log_loss", y, np.full_like(p, 0.5), draws=50).note
+
+
+@pytest.mark.parametrize(
+    ("name", "y", "note"),
+    [
+        ("recall", [0, 0, 0], "undefined: no positives"),
+        ("roc_auc", [1, 1, 1], "undefined: no negatives"),
+        ("precision", [1, 0, 0], "undefined: no predicted positives"),
+        ("accuracy", [], "undefined: no cases"),
+        ("f1", [], "undefined: no positives, no negatives"),
+        ("calibration_slope", [0, 0, 1], "undefined on these cases"),
+    ],
+)
+def test_an_undefined_value_says_what_is_missing(name: str, y: list[int], note: str) -> None:
+    found = interval_for(name, np.array(y, dtype=int), np.full((len(y), 2), [1.0, 0.0]))
+    assert isnan(found.value)
+    assert isnan(found.lower)
+    assert found.note == note
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'roc_auc'"):
+        interval_for("roc_acu", *sample())
+
+
+def test_neither_metrics_nor_intervals_load_a_heavy_library() -> None:
+    code = "import sys, medloop.metrics.intervals; print({n.partition('.')[0] for n in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "numpy" in loaded
+    assert not [name for name in ("scipy", "sklearn", "pandas", "torch") if f"'{name}'" in loaded]

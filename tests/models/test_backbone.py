@@ -1,0 +1,93 @@
+"""Any backbone under one head: the same three outputs, whatever the channels and the size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medloop.errors import UnknownName, UserError
+from medloop.models import MODELS, hyperparameters
+from medloop.models.backbone import Classifier, build_classifier
+from medloop.models.torchvision_guard import import_timm
+from medloop.train.features import body_fingerprint
+
+# One of each build: residual, depthwise, dense, wide last layers, channels last, transformer.
+SMALLEST = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "mobilenetv3_small_050"]
+
+
+def built(backbone: str = "test_resnet", size: int = 48, **options: object) -> Classifier:
+    torch.manual_seed(0)
+    model: Classifier = MODELS["backbone"].build(backbone=backbone, **options)(
+        classes=3, channels=1, size=size, root=Path()
+    )
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_logits_embedding_and_map_belong_together(name: str) -> None:
+    model, images = built(name), torch.rand(2, 1, 48, 48) * 255
+    with torch.no_grad():
+        logits, embedding, cam = model(images)
+    assert logits.shape == (2, 3)
+    assert cam.shape[:2] == (2, 3)
+    assert torch.allclose(logits, model.head(embedding), atol=1e-5)
+    # The mean of the map is the logit: what the map shows is all that was summed.
+    assert torch.allclose(cam.mean((2, 3)) + model.head.bias, logits, atol=1e-4)
+    with torch.no_grad():
+        assert torch.allclose(embedding, model.embed(images), atol=1e-5)
+
+
+def test_small_pictures_keep_their_size_in_the_stem() -> None:
+    images = torch.rand(1, 1, 32, 32) * 255
+    with torch.inference_mode():
+        small, own = (built("resnet18", 32, stem=stem).maps(images).shape[-1] for stem in ("auto", "own"))
+    assert (small, own) == (4, 1)
+
+
+def test_colour_weights_from_a_file_fit_one_channel(tmp_path: Path) -> None:
+    timm = import_timm()
+    torch.manual_seed(1)
+    colour = timm.create_model("test_resnet", num_classes=7)
+    save_file(colour.state_dict(), tmp_path / "weights.safetensors")
+    model = build_classifier(
+        classes=3, channels=1, size=96, backbone="test_resnet", weights="weights.safetensors", root=tmp_path
+    )
+    grey = next(weight for weight in model.body.parameters() if weight.ndim == 4)
+    wide = next(weight for weight in colour.parameters() if weight.ndim == 4)
+    assert torch.allclose(grey[:, 0], wide.sum(1), atol=1e-5)
+
+
+def test_weights_of_a_bundle_go_on_with_their_head(tmp_path: Path) -> None:
+    first = built()
+    with torch.no_grad():
+        first.head.bias.fill_(5)
+    save_file({name: tensor.contiguous() for name, tensor in first.state_dict().items()}, tmp_path / "w.safetensors")
+    second = MODELS["backbone"].build(backbone="test_resnet", weights="w.safetensors")
+    same, more = (second(classes=classes, channels=1, size=48, root=tmp_path) for classes in (3, 4))
+    assert all(torch.equal(tensor, same.state_dict()[name]) for name, tensor in first.state_dict().items())
+    assert not torch.equal(more.head.bias, torch.full((4,), 5.0))
+    assert body_fingerprint(more) == body_fingerprint(first)
+    with pytest.raises(UserError, match="same backbone"):
+        second(classes=3, channels=3, size=48, root=tmp_path)
+
+
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="safetensors"):
+        MODELS["backbone"].build(weights="w.safetensors")(classes=3, channels=1, size=48, root=tmp_path)
+
+
+def test_a_missing_file_and_an_unknown_backbone_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no file nowhere\.safetensors"):
+        MODELS["backbone"].build(weights="nowhere.safetensors")(classes=3, channels=1, size=48, root=tmp_path)
+    with pytest.raises(UnknownName, match="resnet18"):
+        built("resnet81")
+
+
+def test_hyperparameters_are_checked() -> None:
+    assert hyperparameters("backbone", {"backbone": "resnet50"})["backbone"] == "resnet50"
+    with pytest.raises(UserError, match=r"model\.stem"):
+        hyperparameters("backbone", {"stem": "tiny"})

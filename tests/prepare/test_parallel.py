@@ -1,0 +1,111 @@
+"""The same results in order whether in this process or in several, and none of them outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medloop.errors import UserError
+from medloop.prepare.parallel import MOST_IN_A_CHUNK, WORTH_PROCESSES, chunks_of, each_chunk
+from medloop.prepare.sandbox import Sandbox
+
+MANY = WORTH_PROCESSES
+
+
+def squares(numbers: Sequence[int], sandbox: Sandbox) -> list[int]:
+    assert isinstance(sandbox, Sandbox)
+    return [number * number for number in numbers]
+
+
+def pids(numbers: Sequence[int], sandbox: Sandbox) -> int:
+    return os.getpid()
+
+
+def fail(numbers: Sequence[int], sandbox: Sandbox) -> int:
+    if 3 in numbers:
+        raise ValueError("three")
+    return 0
+
+
+def die(numbers: Sequence[int], sandbox: Sandbox) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@given(count=st.integers(0, 5000), most=st.integers(1, 1000))
+def test_chunks_are_all_items_in_order_and_none_too_long(count: int, most: int) -> None:
+    chunks = chunks_of(range(count), most=most)
+    assert [item for chunk in chunks for item in chunk] == list(range(count))
+    assert all(1 <= len(chunk) <= min(most, MOST_IN_A_CHUNK) for chunk in chunks)
+    assert len({len(chunk) for chunk in chunks[:-1]}) <= 1
+
+
+@pytest.mark.parametrize("count", [0, 1, MANY - 1, MANY, 3 * MANY])
+def test_results_come_in_order(count: int) -> None:
+    results = each_chunk(squares, chunks_of(range(count)), files=count, what="squares")
+    assert [number for result in results for number in result] == [number * number for number in range(count)]
+
+
+def test_few_files_stay_in_this_process_and_many_go_to_others() -> None:
+    few = list(each_chunk(pids, chunks_of(range(10)), files=10, what="few"))
+    many = set(each_chunk(pids, chunks_of(range(MANY)), files=MANY, what="many"))
+    assert set(few) == {os.getpid()}
+    assert os.getpid() not in many
+    assert 1 <= len(many) <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("files", [10, MANY])
+def test_an_error_of_the_work_reaches_the_caller(files: int) -> None:
+    with pytest.raises(ValueError, match="three"):
+        list(each_chunk(fail, chunks_of(range(files)), files=files, what="fail"))
+
+
+def test_a_process_that_is_killed_is_an_error_with_advice() -> None:
+    with pytest.raises(UserError, match="must live") as caught:
+        list(each_chunk(die, chunks_of(range(MANY)), files=MANY, what="die"))
+    assert "memory" in caught.value.found
+
+
+PARENT = """
+from tests.prepare.test_parallel import tell, MANY
+from medloop.prepare.parallel import each_chunk, chunks_of
+if __name__ == "__main__":
+    list(each_chunk(tell, chunks_of(range(MANY)), files=MANY, what="tell"))
+"""
+
+
+def tell(numbers: Sequence[int], sandbox: Sandbox) -> None:
+    sys.stdout.write(f"{os.getpid()}\n")
+    sys.stdout.flush()
+    time.sleep(60)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_no_process_outlives_a_parent_that_is_killed() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [int(parent.stdout.readline()) for _ in range(min(2, os.cpu_count() or 1))]
+        assert all(map(is_running, workers))
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(is_running, workers))

@@ -1,0 +1,36 @@
+"""The promoted Wisconsin model answers the request that its users know: 30 numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from medloop.serve.app import create_app
+from medloop.serve.run import load_predictor
+
+from .conftest import TestClient
+
+
+@pytest.fixture(scope="module")
+def champion(finished: Path) -> TestClient:
+    return TestClient(create_app(load_predictor(None, finished / "models")), raise_server_exceptions=False)
+
+
+def test_thirty_numbers_get_an_answer_of_the_champion(champion: TestClient, finished: Path) -> None:
+    cases = pd.read_parquet(finished / "work" / "cases.parquet")
+    rows = cases[[name for name in cases if name.startswith("row.")]].to_numpy().tolist()
+    answers = [champion.post("/predict", json={"features": row}).json() for row in rows[:50]]
+    assert {answer["version"] for answer in answers} == {"1"}
+    told = [(answer["label"], label) for answer, label in zip(answers, cases["label"], strict=False) if answer["label"]]
+    assert len(told) > 25
+    assert sum(said == label for said, label in told) >= 0.9 * len(told)
+
+
+@pytest.mark.parametrize("count", [1, 29, 31, 300])
+def test_another_number_of_features_is_refused_with_their_names(champion: TestClient, count: int) -> None:
+    answer = champion.post("/predict", json={"features": [1.0] * count})
+    assert answer.status_code == 422
+    assert "features must hold 30 values, in the order mean radius, mean texture" in answer.json()["message"]
+    assert f"found: {count} values" in answer.json()["message"]

@@ -1,0 +1,118 @@
+"""DVC runs the same stages, and only those that something changed for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medloop.steps.dvc import LOCK, lock_yaml, pipeline_yaml, refresh_lock
+from medloop.steps.pipeline import STAGES
+from tests.loop_project import edit_recipe, new_table, run_stages, small_rows
+
+Dvc = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stages were run, and are known to DVC."""
+    folder = new_table(tmp_path_factory.mktemp("dvc") / "project", small_rows(150))
+    run_stages(folder, *STAGES)
+    return folder
+
+
+def dvc_in(folder: Path) -> Dvc:
+    """The command `dvc` in a project; it gives what was printed."""
+    scripts = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "DVC_SITE_CACHE_DIR": str(folder.parent)}
+
+    def command(*words: str) -> str:
+        line = [sys.executable, "-m", "dvc", *words]
+        done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def dvc(project: Path) -> Dvc:
+    dvc = dvc_in(project)
+    dvc("commit", "--force", "--quiet")
+    return dvc
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def test_dvc_runs_what_changed_and_no_more(project: Path, dvc: Dvc) -> None:
+    edit_recipe(project, export={"threshold": "probability >= 0.4"})
+    assert ran(dvc("repro")) == ["export", "evaluate"]
+    second = dvc("repro")
+    assert ran(second) == []
+    assert "up to date" in second
+
+
+@pytest.mark.soak
+def test_dvc_runs_every_stage_of_a_new_project(tmp_path: Path) -> None:
+    folder = new_table(tmp_path / "project", small_rows(150))
+    assert ran(dvc_in(folder)("repro")) == list(STAGES)
+    assert "up to date" in dvc_in(folder)("repro")
+
+
+def test_a_hyperparameter_would_train_again_and_nothing_before_it(project: Path, dvc: Dvc) -> None:
+    before = (project / "params.yaml").read_bytes()
+    edit_recipe(project, model={"C": 0.25})
+    changed = yaml.safe_load(dvc("status", "--json"))
+    (project / "params.yaml").write_bytes(before)
+    assert {"tune", "train"} <= set(changed) <= {"tune", "train", "export", "evaluate"}
+
+
+def test_the_edition_outlasts_its_stage(project: Path, dvc: Dvc) -> None:
+    edition, params = project / "work" / "edition.json", (project / "params.yaml").read_bytes()
+    before = edition.read_bytes()
+    edit_recipe(project, split={"folds": 4})
+    output = dvc("repro", "--single-item", "split")
+    (project / "params.yaml").write_bytes(params)
+    assert ran(output) == ["split"]
+    assert "(kept)" in output
+    assert edition.read_bytes() == before
+
+
+def test_dvc_draws_the_stages_and_shows_the_scores(dvc: Dvc) -> None:
+    drawing = dvc("dag")
+    assert all(f"| {name} |" in drawing for name in STAGES)
+    assert "test_roc_auc" in dvc("metrics", "show", "--md")
+
+
+def test_the_pipeline_is_made_from_the_stages() -> None:
+    content = yaml.safe_load(pipeline_yaml(source="/data/table.csv"))
+    assert list(content["stages"]) == list(STAGES)
+    for name, stage in STAGES.items():
+        entry = content["stages"][name]
+        assert entry["cmd"] == f"medloop {name}"
+        assert entry["params"] == [*stage.sections, {LOCK: [f"stages.{name}"]}]
+    assert content["stages"]["ingest"]["deps"] == ["/data/table.csv"]
+    assert {"work/edition.json": {"persist": True}} in content["stages"]["split"]["outs"]
+
+
+def test_every_file_that_a_stage_reads_is_written_by_one_before_it() -> None:
+    written: set[str] = set()
+    for name, stage in STAGES.items():
+        assert set(stage.reads) <= written, name
+        written |= {*stage.writes, *stage.lasting}
+
+
+def test_the_lock_follows_the_code(tmp_path: Path) -> None:
+    assert not refresh_lock(tmp_path)
+    (tmp_path / LOCK).write_text("stages: {}\n", encoding="utf-8")
+    assert refresh_lock(tmp_path)
+    assert (tmp_path / LOCK).read_text("utf-8") == lock_yaml()
+    assert not refresh_lock(tmp_path)
