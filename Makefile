@@ -1,7 +1,7 @@
 # Every target sets up what it needs by itself; `make` alone lists them.
-# Needed: Python 3.11, 3.12 or 3.13, make and git.
+# Needed: Python 3.11, 3.12 or 3.13, make, git and, for the tests, the programs of PostgreSQL.
 
-EXTRAS        ?= train,dvc,s3,dev
+EXTRAS        ?= train,dvc,s3,sign,dev
 WORKERS       ?= 2
 SLIM_VERSIONS ?= 3.11 3.12 3.13
 SLIM_TESTS    ?= tests/test_errors.py tests/test_settings.py tests/test_progress.py tests/test_page.py tests/recipe \

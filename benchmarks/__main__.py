@@ -7,10 +7,19 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import ingest, prepare
+from benchmarks import demo, finetuning, gate, ingest, learning, model_call, prepare, training_memory
 from benchmarks.row import Row
 
-MEASUREMENTS = {"ingest": ingest.measure, "prepare": prepare.measure}
+MEASUREMENTS = {
+    "ingest": ingest.measure,
+    "prepare": prepare.measure,
+    "gate": gate.measure,
+    "demo": demo.measure,
+    "learning": learning.measure,
+    "finetuning": finetuning.measure,
+    "model_call": model_call.measure,
+    "training_memory": training_memory.measure,
+}
 
 
 def main() -> None:

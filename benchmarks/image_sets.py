@@ -46,10 +46,11 @@ def files_of(folder: Path) -> list[str]:
     return sorted(os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)  # noqa: PTH118
 
 
-def image_project(folder: Path, images: Path, *, size: int = 224) -> Project:
+def image_project(folder: Path, images: Path, *, size: int = 224, channels: int = 1) -> Project:
     """A project whose source is a folder of classes."""
     folder.mkdir()
-    recipe = {"data": {"source": "folder", "path": str(images), "class_pattern": "[^_]+"}, "prepare": {"size": size}}
+    data = {"source": "folder", "path": str(images), "class_pattern": "[^_]+"}
+    recipe = {"data": data, "prepare": {"size": size, "channels": channels}}
     (folder / "params.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     (folder / "work").mkdir()
     return load_project(folder)

@@ -42,7 +42,7 @@ def test_the_core_brings_none_of_the_training_libraries(slim: Path) -> None:
 
 def test_the_core_serves_a_bundle(slim: Path, golden: Path, tmp_path: Path) -> None:
     known = json.loads(ANSWERS.read_text("utf-8"))[0]
-    words = [slim / "medloop", "serve", "--bundle", golden, "--port", "0"]
+    words = [slim / "medloop", "serve", "--bundle", golden, "--port", "0", "--no-auth"]
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -60,3 +60,12 @@ def test_the_core_scores_a_file_and_says_what_training_needs(slim: Path, golden:
     assert said.startswith("1 cases answered, 0 rejected")
     assert "pip install medloop[train]" in run(slim / "medloop", "doctor", cwd=tmp_path)
     assert "compare" in run(slim / "medloop", "--help", cwd=tmp_path)
+
+
+def test_the_core_says_which_extra_a_command_needs(slim: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("data: {path: cases.csv, label: diagnosis}", encoding="utf-8")
+    for command in ("run", "compare"):
+        done = subprocess.run([slim / "medloop", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "pip install medloop[train]" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Value = float | str | None
 Row = dict[str, Value]
@@ -46,6 +46,7 @@ class Prediction:
 class Correction:
     """A person's statement that a prediction was wrong."""
 
+    id: str
     prediction_id: str
     label: str
     reason: str
@@ -68,18 +69,22 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleOutcome:
-    """One rule of the gate: what was needed and what was found."""
+    """One rule of the gate: what was needed, what was found, and what more there is to say."""
 
     name: str
     needed: str
     found: str
     passed: bool
     n: int | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: needed {self.needed}, found {self.found}" + (f" ({self.note})" if self.note else "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The gate's decision on one bundle and one edition."""
+    """The gate's decision on one bundle and one edition, the rules it was made by and whom it was compared with."""
 
     passed: bool
     rules: tuple[RuleOutcome, ...]
@@ -87,3 +92,7 @@ class Verdict:
     edition: str
     created: str
     smoke: bool = False
+    gate: dict[str, Any] = field(default_factory=dict)
+    champion: dict[str, Any] | None = None
+    looks: int = 0
+    warnings: tuple[str, ...] = ()

@@ -22,10 +22,15 @@ table { border-collapse: collapse; width: 100%; margin: .6rem 0 1rem; font-varia
 th, td { text-align: left; padding: .4rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; } td.figure { white-space: nowrap; }
 figure { margin: 1rem 0; display: inline-block; max-width: 100%; } img { max-width: 100%; height: auto; }
+.figures > figure { max-width: 33rem; }
 figcaption { color: var(--soft); font-size: .9rem; max-width: 34rem; }
 pre { background: #f4f7f9; border: 1px solid var(--line); padding: .8rem 1rem; white-space: pre-wrap; }
 a { color: var(--accent); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem 2rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: 1rem; margin: 1rem 0; }
+.cards > div { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem 1rem; break-inside: avoid; }
+.cards strong { display: block; font-size: 1.5rem; line-height: 1.25; color: var(--accent); }
+ul.limits { border-left: 4px solid var(--warn); background: #fdf7ee; margin: 1rem 0; padding: .8rem 1rem .8rem 2rem; }
 .badge { display: inline-block; padding: .05rem .55rem; border-radius: 1rem; color: #fff; font-size: .82rem; }
 .severe, .no { background: var(--severe); } .warning { background: var(--warn); } .note { background: var(--soft); }
 .yes { background: var(--accent); }
@@ -53,6 +58,17 @@ def section(title: str, *parts: str) -> str:
 def paragraph(text: str, *, soft: bool = False) -> str:
     """Plain words."""
     return f'<p class="soft">{escape(text)}</p>' if soft else f"<p>{escape(text)}</p>"
+
+
+def cards(facts: Iterable[tuple[str, str]]) -> str:
+    """A few figures large, each with what it means."""
+    shown = (f"<div><strong>{escape(figure)}</strong>{escape(words)}</div>" for figure, words in facts)
+    return f'<div class="cards">{"".join(shown)}</div>'
+
+
+def warnings(sentences: Iterable[str]) -> str:
+    """What a reader must know before the figures."""
+    return f'<ul class="limits">{"".join(f"<li>{escape(one)}</li>" for one in sentences)}</ul>'
 
 
 def badge(word: str) -> str:

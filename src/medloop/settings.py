@@ -45,11 +45,70 @@ class TrackingSettings(Strict):
     experiment: str | None = None
 
 
+class TuneSettings(Strict):
+    """Where the tuning study is kept: a file of the project, or a database that several machines share."""
+
+    storage: str | None = None
+
+
+class OidcSettings(Strict):
+    """Who issues the bearer tokens that the service takes besides its own keys."""
+
+    issuer: str
+    audience: str
+    # Where the issuer's public keys are; found from the issuer's own description when absent.
+    jwks_url: str | None = None
+    # The claim that names a role of medloop, as a word or a list of words.
+    role_claim: str = "roles"
+
+
 class ServeSettings(Strict):
-    """Where the service listens."""
+    """Where the service listens, whom it lets in and how much it takes at once."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    # Threads that decode and infer in each process; as many as there are cores when absent.
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    auth: bool = True
+    # Names by which the service is called, besides addresses and the one that it listens on.
+    hosts: Hosts = ()
+    # Other origins whose pages may call the service; none may by default.
+    origins: Hosts = ()
+    oidc: OidcSettings | None = None
+    # Requests of one key a second.
+    rate_limit: Annotated[float, Field(gt=0)] = 1000.0
+    # Requests that wait or are worked on; one more is told to come again.
+    queue: Annotated[int, Field(ge=1)] = 64
+    max_body_mib: Annotated[float, Field(gt=0)] = 64.0
+    max_files: Annotated[int, Field(ge=1)] = 128
+    # What all bodies together may take of the memory.
+    max_bodies_mib: Annotated[float, Field(gt=0)] = 512.0
+    head_seconds: Annotated[float, Field(gt=0)] = 10.0
+    body_seconds: Annotated[float, Field(gt=0)] = 30.0
+    drain_seconds: Annotated[int, Field(ge=1)] = 30
+    watch_seconds: Annotated[float, Field(gt=0)] = 1.0
+    log_requests: bool = True
+
+
+class FeedbackSettings(Strict):
+    """Where predictions, corrections and the journal are kept, and for how long their inputs."""
+
+    url: str = "sqlite:///feedback.db"
+    inputs: str = "work/inputs"
+    keep_inputs: bool = True
+    keep_days: Annotated[int, Field(ge=1)] = 180
+    journal: bool = True
+    journal_key: SecretStr | None = None
+    stateless: bool = False
+    spool_mib: Annotated[float, Field(gt=0)] = 256.0
+
+
+class SigningSettings(Strict):
+    """PEM files: the private key that signs what is registered, and the public one under which alone bundles serve."""
+
+    key: str | None = None
+    verify_key: str | None = None
 
 
 class Settings(Strict):
@@ -62,7 +121,10 @@ class Settings(Strict):
     patient_key: SecretStr | None = None
     storage: StorageSettings = StorageSettings()
     tracking: TrackingSettings = TrackingSettings()
+    tune: TuneSettings = TuneSettings()
     serve: ServeSettings = ServeSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    signing: SigningSettings = SigningSettings()
 
 
 def load_settings(folder: Path, *, environ: Mapping[str, str] | None = None) -> Settings:

@@ -60,6 +60,7 @@ FENCES: dict[str, set[str]] = {
     # data.wisconsin reads the table that scikit-learn carries, and nothing else of it.
     "sklearn": {"models", "train", "audit", "metrics", "monitor", "bundle.export*", "data.wisconsin"},
     "mlflow": {"registry.tracking"},
+    "model_signing": {"registry.signing"},
     "sqlalchemy": {"feedback"},
     "alembic": {"feedback"},
     "fastapi": {"serve"},

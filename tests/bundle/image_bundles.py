@@ -16,11 +16,12 @@ from safetensors.torch import save_file
 
 from medloop.bundle.export import Origin, export_table
 from medloop.bundle.export_image import export_images
+from medloop.models.augment import Views
 from medloop.models.backbone import Classifier, build_classifier
 from medloop.prepare.image import ImagePreparer
 from medloop.prepare.prepared_table import write_prepared as write_rows
 from medloop.prepare.table import TablePreparer
-from medloop.recipe import ExportSection, ModelSection, TrainSection
+from medloop.recipe import AugmentSection, ExportSection, ModelSection, TrainSection
 from medloop.storage import write_json
 from medloop.train.fit_table import train_table
 from medloop.train.learning import read_learning
@@ -30,6 +31,8 @@ CLASSES = ("clear", "disc")
 PARTS = {"train": 160, "val": 60, "calib": 100, "test": 80}
 SLICES = 2
 PARAMS = {"backbone": "test_resnet", "weights": "none", "dropout": 0.0, "stem": "own"}
+
+VIEWS = Views(count=1, augment=AugmentSection(), seed=0, batch_size=32)
 
 ORIGIN = Origin(
     name="discs",
@@ -112,7 +115,8 @@ def write_trained(folder: Path, model: Classifier, held_out: pd.DataFrame, *, mo
     save_file(model.state_dict(), folder / "weights.safetensors")
     held_out.to_parquet(folder / "held_out.parquet")
     head_c = 0.1 if mode == "head" else None
-    write_json(folder / "model.json", {"name": "backbone", "params": PARAMS, "seed": 0, "mode": mode, "head_C": head_c})
+    model = {"name": "backbone", "params": PARAMS, "seed": 0, "mode": mode, "head_C": head_c}
+    write_json(folder / "model.json", {**model, "views": VIEWS.to_json(), "balanced": False})
     write_json(folder / "environment.json", {"packages": {}})
     rows = [{"fold": -1, "epoch": epoch, "val_loss": 1 / epoch, "accuracy": epoch / 4} for epoch in (1, 2, 3)]
     rows += [{"fold": fold, "epoch": 3, "val_loss": 0.5, "accuracy": 0.9} for fold in range(4 if folds else 0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,9 +62,51 @@ def test_a_lower_threshold_never_has_fewer_positives(shares: list[float], thresh
     assert (lower >= decider(threshold=threshold).choices(probabilities)).all()
 
 
-def test_the_likeliest_class_is_always_possible() -> None:
-    sets = decider(conformal=(0.0, 0.0)).conformal_sets(np.array([[0.7, 0.3], [0.2, 0.8]]))
-    assert sets.tolist() == [[True, False], [False, True]]
+def test_the_decided_class_is_always_possible_and_may_be_the_only_one() -> None:
+    sets = decider(conformal=(0.0, 0.0)).conformal_sets(np.array([[0.71, 0.29], [0.7, 0.3], [0.2, 0.8]]))
+    assert sets.tolist() == [[True, False], [False, True], [False, True]]
+
+
+def test_a_threshold_that_decides_against_the_quantiles_gives_no_class() -> None:
+    judge = decider(conformal=(0.5, 0.5))
+    shares = np.array([[0.6, 0.4]])
+    assert judge.choices(shares).tolist() == [1]
+    remaining = judge.conformal_sets(shares)[0]
+    assert remaining.tolist() == [True, True]
+    assert judge.reason_to_abstain(0.0, remaining) == "too close to call: no and yes remain possible at 90% confidence"
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=20),
+    st.floats(0, 1),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_a_label_never_contradicts_its_set_and_a_set_never_loses_a_class(
+    shares: list[float], threshold: float, quantiles: tuple[float, float]
+) -> None:
+    probabilities = np.array([[1 - share, share] for share in shares])
+    judge = decider(threshold=threshold, conformal=quantiles)
+    sets, choices = judge.conformal_sets(probabilities), judge.choices(probabilities)
+    assert sets[np.arange(len(choices)), choices].all()
+    assert sets[1 - probabilities <= np.array(quantiles)].all()
+
+
+def test_a_patient_gets_one_answer_and_the_middle_slice_says_how_far_out_it_is() -> None:
+    judge = replace(decider(), per="patient")
+    shares = np.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1]])
+    embedding = np.array([[0.0, 0], [9, 9], [0, 1], [8, 8]])
+    answers = judge.answers(shares, embedding, [None, None, None, None], ["a", "b", "a", "a"])
+    assert answers.members == [[0, 2, 3], [1]]
+    assert answers.probabilities.tolist() == [pytest.approx([0.9, 0.1]), pytest.approx([0.1, 0.9])]
+    assert answers.choices.tolist() == [0, 1]
+    assert answers.reasons == [None, "far from anything seen in training"]
+
+
+def test_a_complaint_of_one_slice_speaks_for_its_patient() -> None:
+    judge = replace(decider(), per="patient")
+    shares, embedding = np.array([[0.9, 0.1], [0.8, 0.2]]), np.zeros((2, 2))
+    assert judge.answers(shares, embedding, [None, "blank"], ["a", "a"]).reasons == ["blank"]
+    assert judge.answers(shares, embedding, [None, "blank"], [0, 1]).reasons == [None, "blank"]
 
 
 def test_two_possible_classes_are_too_close_to_call() -> None:

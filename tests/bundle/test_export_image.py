@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pandas as pd
 import pytest
@@ -17,12 +16,14 @@ from safetensors.torch import load_file
 
 from medloop.bundle import files
 from medloop.bundle.calibrate import fit_wide_outliers
-from medloop.bundle.export_head import head_logits, refit_head
 from medloop.bundle.export_image import describe_export
 from medloop.bundle.export_onnx import OUTPUTS, check_image_parity, image_graph, with_head
 from medloop.bundle.predictor import Predictor
 from medloop.errors import UserError
+from medloop.models.augment import Views
 from medloop.models.backbone import Classifier, build_classifier
+from medloop.models.head import Head, HeadLearner
+from medloop.recipe import AugmentSection
 from tests.bundle.image_bundles import CLASSES, PARAMS, SIZE, draw_discs, export_project, png
 
 BACKBONES = (
@@ -88,10 +89,11 @@ def test_a_head_is_fitted_on_the_features_that_serve(heads: Path) -> None:
     parts = pd.read_parquet(heads / "splits.parquet")["part"].to_numpy()
     images = np.load(heads / "prepared" / "images.npy")[parts == "train"].transpose(0, 3, 1, 2).astype(np.float32)
     y = np.array([CLASSES.index(label) for label in index["labels"]])[parts == "train"]
-    weight, bias = refit_head(run(heads, images)["embedding"], y, 0.1)
+    fitted = HeadLearner([run(heads, images)["embedding"]], y).fit(0.1)
     assert meta["precision"]["used"] == "int8"
-    assert weight == pytest.approx(head.weight.detach().numpy(), rel=0.02, abs=0.02 * np.abs(weight).max())
-    assert bias == pytest.approx(head.bias.detach().numpy(), rel=0.02, abs=0.02)
+    most = np.abs(fitted.weight).max()
+    assert fitted.weight == pytest.approx(head.weight.detach().numpy(), rel=0.02, abs=0.02 * most)
+    assert fitted.bias == pytest.approx(head.bias.detach().numpy(), rel=0.02, abs=0.02)
 
 
 def test_without_a_calib_part_the_folds_decide(heads: Path) -> None:
@@ -147,32 +149,37 @@ def test_the_command_says_what_serves_and_why(discs: Path) -> None:
 def test_a_graph_that_differs_is_no_bundle(discs: Path) -> None:
     model, pictures = network(discs), np.stack([disc.pixels for disc in draw_discs(4, seed=3)])[..., None]
     graph = image_graph(model, pictures)
+    weight, bias = (values.detach().numpy().astype(float) for values in (model.head.weight, model.head.bias))
+    head = Head(weight=weight * 1.1, bias=bias, strength=1.0)
     assert check_image_parity(model, graph, pictures, bound=1e-4) <= 1e-4
-    other = with_head(graph, (model.head.weight.detach().numpy() * 1.1, model.head.bias.detach().numpy()))
+    other = with_head(graph, head)
     with pytest.raises(UserError, match=r"must agree with torch within 0\.0001"):
         check_image_parity(model, other, pictures, bound=1e-4)
 
 
-def test_a_refitted_head_separates_what_can_be_separated() -> None:
-    rng = np.random.default_rng(0)
-    y = np.repeat([0, 1, 2], 50)
-    features = rng.normal(size=(150, 8)) * 50 + 300
-    features[:, 3] += y * 400.0
-    head = refit_head(features, y, 1.0)
-    assert head[0].shape == (3, 8)
-    assert np.mean(head_logits(features, head).argmax(axis=1) == y) > 0.95
-    two = refit_head(features[:100], y[:100], 1.0)
-    assert two[0].shape == (2, 8)
-    assert two[0][0] == pytest.approx(-two[0][1])
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_leaves_torch_unchanged(backbone: str) -> None:
-    torch.manual_seed(0)
-    size = 224 if "vit" in backbone else 64
-    model = build_classifier(classes=4, channels=1, size=size, backbone=backbone)
-    pictures = np.random.default_rng(0).integers(0, 256, (5, size, size, 1)).astype(np.uint8)
-    graph = image_graph(model, pictures)
-    assert check_image_parity(model, graph, pictures, bound=1e-4) <= 1e-4
-    assert {one.name for one in onnx.load_from_string(graph).graph.output} == set(OUTPUTS)
+def test_a_head_is_fitted_again_on_all_views_that_training_chose_it_on(heads: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(heads, copy)
+    model = json.loads((copy / "trained" / "model.json").read_text("utf-8"))
+    views = Views(count=3, augment=AugmentSection(rotate=90, brightness=0.3), seed=5, batch_size=17)
+    (copy / "trained" / "model.json").write_text(json.dumps({**model, "views": views.to_json()}), "utf-8")
+    export_project(copy, precision="fp32")
+    parts = pd.read_parquet(copy / "splits.parquet")["part"].to_numpy()
+    drawn = np.flatnonzero(parts != "test")
+    assert set(parts[drawn]) == {"train"}
+    images = torch.from_numpy(np.load(copy / "prepared" / "images.npy")).permute(0, 3, 1, 2)
+    seen = [
+        np.concatenate(
+            [
+                run(copy, batch.numpy())["embedding"]
+                for _, batch in views.batches(view, lambda rows: images[drawn[rows]], len(drawn))
+            ]
+        )
+        for view in range(3)
+    ]
+    labels = json.loads((copy / "prepared" / "index.json").read_text("utf-8"))["labels"]
+    y = np.array([CLASSES.index(label) for label in labels])[drawn]
+    served, on_plain = network(copy).head.weight.detach().numpy(), HeadLearner(seen[:1], y).fit(0.1).weight
+    expected = HeadLearner(seen, y).fit(0.1).weight
+    assert served == pytest.approx(expected, rel=0.02, abs=0.02 * np.abs(expected).max())
+    assert np.abs(served - on_plain).max() > 0.1 * np.abs(expected).max()

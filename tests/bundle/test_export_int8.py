@@ -13,6 +13,7 @@ import pytest
 from medloop.bundle import files
 from medloop.bundle.export_int8 import Agreement, compare, quantise
 from medloop.bundle.export_onnx import image_graph
+from medloop.bundle.session import has_exact_products, open_session
 from medloop.models.backbone import build_classifier
 from tests.bundle.image_bundles import PARAMS, SIZE, draw_discs, export_project
 
@@ -93,3 +94,14 @@ def test_the_recipe_may_ask_for_exact_numbers(discs: Path, tmp_path: Path) -> No
     shutil.copytree(discs, copy)
     precision = export_project(copy, precision="fp32")["precision"]
     assert precision == {"used": "fp32", "reason": "the recipe asks for it (export.precision)"}
+
+
+def test_the_quick_way_to_multiply_gives_the_same_where_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = quantise(network_graph(), PICTURES)
+    inputs = {"image": PICTURES.transpose(0, 3, 1, 2).astype(np.float32)}
+    answers = []
+    for exact in (has_exact_products(), False):
+        monkeypatch.setattr("medloop.bundle.session.has_exact_products", lambda exact=exact: exact)
+        answers.append(open_session(graph, threads=1).run(["logits", "cam"], inputs))
+    for quick, careful in zip(*answers, strict=True):
+        assert np.array_equal(quick, careful)

@@ -37,7 +37,7 @@ def test_a_run_from_the_shell_ends_with_0_or_3_as_the_gate_decides(tmp_path: Pat
     project = new_wisconsin(tmp_path / "project")
     passed = typed("run", cwd=project)
     assert passed.returncode == 0, passed.stderr
-    assert "version 1 promoted: it serves from now on; MLflow run" in passed.stdout
+    assert "version 1 promoted: it serves from now on, in the journal; MLflow run" in passed.stdout
     edit_recipe(project, gate=at_least("test_recall", 1.0))
     refused = typed("run", cwd=project)
     assert refused.returncode == 3
@@ -125,15 +125,15 @@ def test_the_store_is_listed_for_people_and_for_programs(two: Path) -> None:
         ("1", "previous", "passed"),
         ("2", "champion", "passed"),
     ]
-    assert plain.splitlines()[0].split() == ["version", "serves", "gate", "created", "bundle"]
+    assert plain.splitlines()[0].split()[:4] == ["version", "serves", "gate", "model"]
     assert medloop("models", "show", "1", cwd=two).out.startswith("# Model card: finished")
 
 
 def test_rollback_and_promote_say_what_serves_now(two: Path) -> None:
-    back: dict[str, Any] = json.loads(medloop("models", "rollback", cwd=two).out)
+    back: dict[str, Any] = json.loads(medloop("models", "rollback", "--json", cwd=two).out)
     assert (back["version"], back["previous"]) == (1, 2)
     assert "not mirrored" in back["mirror"]
-    again = json.loads(medloop("models", "promote", "2", cwd=two).out)
+    again = json.loads(medloop("models", "promote", "2", "--json", cwd=two).out)
     assert (again["version"], again["previous"]) == (2, 1)
 
 
@@ -172,14 +172,16 @@ def test_any_table_can_be_audited_without_a_project(tmp_path: Path) -> None:
 
 
 def test_the_demo_shows_the_whole_loop_and_its_figures(tmp_path: Path) -> None:
-    said = medloop("demo", "--no-serve", cwd=tmp_path)
+    said = medloop("demo", "--no-serve", "--only", "breast-cancer", cwd=tmp_path)
     assert said.code == 0, said.err
-    report = json.loads((tmp_path / "medloop-demo" / "work" / "report" / "report.json").read_text("utf-8"))
+    report = json.loads(
+        (tmp_path / "medloop-demo" / "breast-cancer" / "work" / "report" / "report.json").read_text("utf-8")
+    )
     folds = report["cross_validation"]
     assert len(folds["accuracy"]["folds"]) == 10
     assert folds["accuracy"]["mean"] == pytest.approx(0.98, abs=0.01)
     assert folds["roc_auc"]["mean"] > 0.99
     for word in (f"{folds['accuracy']['mean']:.4f}", f"{folds['roc_auc']['std']:.4f}", "95% interval", "curl -s"):
         assert word in said.out
-    again = medloop("demo", "--no-serve", cwd=tmp_path)
+    again = medloop("demo", "--no-serve", "--only", "breast-cancer", cwd=tmp_path)
     assert again.out.count("as before") == 8

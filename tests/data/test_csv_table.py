@@ -138,6 +138,28 @@ def test_what_the_model_never_sees_may_hold_anything(data: dict[str, Any], tmp_p
     assert manifest.value_columns(cases) == ["size", "side"]
 
 
+def test_columns_for_subgroups_stand_beside_the_case_and_the_model_never_sees_them(tmp_path: Path) -> None:
+    lines = lines_of(site={2: "north", 3: "south"}, age={2: "61", 3: "72.5"})
+    cases = read(lines, tmp_path, columns=["site", "age"])
+    assert manifest.value_columns(cases) == ["size", "side"]
+    assert sorted(cases["site"].dropna()) == ["north", "south"]
+    assert sorted(cases["age"].dropna()) == [61.0, 72.5]
+    kept = read(lines, tmp_path, columns=["site", "side"], features=["size", "side"])
+    assert manifest.value_columns(kept) == ["size", "side"]
+    assert "side" not in kept
+
+
+@pytest.mark.parametrize("name", ["source", "label", "path"])
+def test_a_column_for_subgroups_takes_no_name_of_medloop_itself(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"found: {name}"):
+        read(lines_of(**{name: {2: "x"}}), tmp_path, columns=[name])
+
+
+def test_a_column_for_subgroups_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'side'"):
+        read(lines_of(), tmp_path, columns=["sde"])
+
+
 def test_an_all_empty_column_is_passed_over(tmp_path: Path) -> None:
     assert manifest.value_columns(read(lines_of(empty={}), tmp_path)) == ["size", "side"]
 

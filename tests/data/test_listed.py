@@ -52,6 +52,17 @@ def test_columns_give_label_patient_and_part(tmp_path: Path) -> None:
     assert by_name(cases, "given") == {"1.png": "train", "2.png": "val", "3.png": "test", "4.png": None}
 
 
+def test_further_columns_are_kept_for_subgroups(tmp_path: Path) -> None:
+    table = write_listed(tmp_path / "set")
+    more = pd.read_csv(table, keep_default_na=False).assign(site=["north", "", "south", "north"], age=[61, 72, "?", 58])
+    more.to_csv(table, index=False)
+    cases = read_listed(tmp_path / "p", table, columns=["site", "age"])
+    assert by_name(cases, "site") == {"1.png": "north", "2.png": None, "3.png": "south", "4.png": "north"}
+    assert by_name(cases, "age") == {"1.png": 61.0, "2.png": 72.0, "3.png": None, "4.png": 58.0}
+    with pytest.raises(UnknownName, match="a column"):
+        read_listed(tmp_path / "p", table, columns=["scanner"])
+
+
 def test_the_table_is_found_in_its_folder(tmp_path: Path) -> None:
     table = write_listed(tmp_path / "set")
     whole = read_listed(tmp_path / "p", table.parent)
@@ -122,6 +133,17 @@ def test_patients_of_dicom_are_keyed_hashes_the_same_in_every_file(tmp_path: Pat
     assert cases["patient_id"].tolist() == expected
     assert cases["patient_id"].nunique() == 6
     assert len(cases) > 6
+
+
+def test_a_header_tells_sex_age_band_and_scanner_for_subgroups(tmp_path: Path) -> None:
+    root = write_dicom(tmp_path / "scans")
+    first = sorted(root.rglob("*.dcm"))[0]
+    ds = dcmread(first)
+    ds.PatientSex, ds.PatientAge, ds.Manufacturer, ds.ManufacturerModelName = "F", "064Y", "Acme", "One"
+    ds.save_as(first)
+    cases = read_images(tmp_path / "p", source="dicom", path=str(root))
+    told = {name: by_name(cases, name)[first.name] for name in ("sex", "age", "scanner")}
+    assert told == {"sex": "F", "age": "60-69", "scanner": "Acme One"}
 
 
 def test_labels_of_dicom_may_come_from_a_table(tmp_path: Path) -> None:

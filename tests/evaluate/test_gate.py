@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from medloop.case import Verdict
 from medloop.errors import UnknownName, UserError
-from medloop.evaluate.gate import judge
+from medloop.evaluate.against_champion import Opponent, parts_of
+from medloop.evaluate.decided import Decided
+from medloop.evaluate.gate import Evidence, judge
+from medloop.metrics import METRICS
+from medloop.metrics.view import one_hot
 from medloop.recipe import GateRule, GateSection
 
 REPORT: dict[str, Any] = {
@@ -99,3 +105,106 @@ def test_a_deviation_has_no_bounds() -> None:
 
 def test_without_rules_only_the_binding_is_checked() -> None:
     assert verdict().passed
+
+
+def measured(value: float, lower: float, n: int, method: str) -> dict[str, Any]:
+    figure = {"value": value, "lower": lower, "upper": 1.0, "n": n, "method": method}
+    return {**REPORT, "test": {"recall": figure}, "scores": {"test_recall": value}}
+
+
+@pytest.mark.parametrize(
+    ("report", "note"),
+    [
+        (
+            measured(0.953, 0.845, 43, "Wilson"),
+            "not enough cases: need n >= 127 (have 43) for 80% power if 0.953 is the truth",
+        ),
+        (measured(0.953, 0.845, 43, "percentile bootstrap"), "not enough cases: need n >= 193 (have 43)"),
+        (measured(0.85, 0.7, 43, "Wilson"), ""),
+    ],
+    ids=["a share", "patients drawn whole", "below the floor itself"],
+)
+def test_a_bound_that_few_cases_keep_below_the_floor_says_how_many_it_needs(report: dict[str, Any], note: str) -> None:
+    rule = verdict(GateRule(metric="test_recall", at_least=0.88, bound="lower"), report=report).rules[3]
+    assert not rule.passed
+    assert rule.note.startswith(note)
+    assert bool(rule.note) is bool(note)
+
+
+def test_the_number_of_cases_that_is_asked_for_grows_with_the_power() -> None:
+    report = measured(0.953, 0.845, 43, "Wilson")
+    rules = (GateRule(metric="test_recall", at_least=0.88, bound="lower"),)
+    notes = [
+        judge(report, GateSection(rules=rules, power=power), bundle="b" * 64, edition="e" * 16).rules[3].note
+        for power in (0.5, 0.95)
+    ]
+    few, many = (int(note.split("n >= ")[1].split(" ")[0]) for note in notes)
+    assert few < many
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["F"] * 30 + ["M"] * 30, ["F", "M"]),
+        (["F"] * 50 + ["M"] * 10, ["F", "M"]),
+        (["a"] * 40 + ["b"] * 10 + ["c"] * 5 + [None] * 5, ["a", "b or c or unknown"]),
+    ],
+    ids=["two", "one small", "small ones together"],
+)
+def test_subgroups_of_few_patients_are_taken_together(values: list[str | None], names: list[str]) -> None:
+    parts = parts_of(values, np.arange(60))
+    assert list(parts) == names
+    assert sum(mask.sum() for mask in parts.values()) == 60
+
+
+def test_a_worse_subgroup_is_found_behind_a_better_whole() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.ones(2000, dtype=np.int64)
+    women = np.arange(2000) < 400
+
+    def decided(recall: float, recall_of_women: float) -> Decided:
+        right = rng.random(2000) < np.where(women, recall_of_women, recall)
+        shares = one_hot(right.astype(np.int64), 2)
+        return Decided(
+            case_ids=tuple(map(str, range(2000))), groups=np.arange(2000), truth=truth, shares=shares, decisions=shares
+        )
+
+    challenger, champion = decided(0.97, 0.70), decided(0.85, 0.85)
+    report = {
+        **REPORT,
+        "n_test": 2000,
+        "accepted_findings": [],
+        "test": {"accuracy": {"value": METRICS["accuracy"](truth, challenger.decisions)}},
+    }
+    rules = tuple(GateRule(metric="test_recall", not_worse_by=0.03, each=each) for each in (None, "sex"))
+    evidence = Evidence(
+        challenger=challenger,
+        edition_cases=frozenset(challenger.case_ids),
+        subgroups={"sex": ["F" if one else "M" for one in women]},
+        opponent=Opponent(version=1, bundle="c" * 64, decided=champion),
+    )
+    found = judge(report, GateSection(rules=rules), bundle="b" * 64, edition="e" * 16, evidence=evidence)
+    assert {rule.name: rule.passed for rule in found.rules[4:]} == {
+        "test_recall against the champion": True,
+        "test_recall against the champion, sex F": False,
+        "test_recall against the champion, sex M": True,
+    }
+    assert not found.passed
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metric": "test_recall"},
+        {"metric": "test_recall", "at_least": 0.9, "better_by": 0.0},
+        {"metric": "cv_recall_mean", "better_by": 0.0},
+        {"metric": "cv_recall_mean", "at_least": 0.9, "each": "sex"},
+        {"metric": "test_recall", "not_worse_by": 0.1, "bound": "lower"},
+        {"metric": "test_recall", "not_worse_by": 0.0},
+        {"metric": "test_recall", "better_by": -0.1},
+    ],
+    ids=["no limit", "two limits", "folds", "folds by subgroup", "a bound", "no margin", "a negative gain"],
+)
+def test_a_rule_that_says_too_much_or_too_little_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        GateRule(**fields)

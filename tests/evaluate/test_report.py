@@ -17,12 +17,15 @@ from medloop.bundle.predictor import Predictor
 from medloop.case import Case
 from medloop.data.manifest import case_of
 from medloop.errors import UserError
-from medloop.evaluate.card import card, limits
+from medloop.evaluate.card import card
 from medloop.evaluate.figures import flat, fold_figures, measure_bundle
+from medloop.evaluate.limits import limits
 from medloop.evaluate.page import report_page
 from medloop.evaluate.report import defined, evaluate_bundle
 from medloop.metrics import METRICS
 from medloop.recipe import EvaluateSection
+
+PICTURES = ("confusion_matrix", "roc", "precision_recall", "reliability", "risk_coverage", "decision_curve")
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +117,21 @@ def test_the_card_comes_from_the_report_alone(report: dict[str, Any], folder: Pa
     [
         ({"smoke": True}, "can never be promoted"),
         ({"accepted_findings": ["leaking_column"]}, "accepted by name: leaking_column"),
-        ({"test": {"recall": {"note": "few"}}}, "Few cases stand behind recall"),
+        ({"test": {"recall": {"note": "only 7 positives"}}}, "Few cases stand behind recall"),
+        ({"test_groups": {"benign": 100, "malignant": 99}}, "Few independent test cases: 99 of malignant."),
+        ({"test_groups": {"benign": 801, "malignant": 199}}, "A rare class: malignant (19.9%)."),
+        ({"test_counts": {"benign": 100, "malignant": 0}}, "No test case of malignant"),
+        ({"subgroups": {}}, "No subgroups were looked at"),
+        ({"subgroups": {"sex": {"f": {"counts": {"benign": 50, "malignant": 19}}}}}, "how it does in sex f."),
+        ({"beside": {"name": "coin", "gain": {"roc_auc": {"lower": -0.1}}}}, "not shown to rank these cases better"),
+        ({"conformal": {"quantiles": [0.4, 1.0]}}, "always holds malignant"),
     ],
 )
 def test_the_limits_say_what_the_report_is_not(report: dict[str, Any], change: dict[str, Any], said: str) -> None:
-    assert not any(said in sentence for sentence in limits({**report, "test": {}}))
-    assert any(said in sentence for sentence in limits({**report, **change}))
+    large = {"benign": 500, "malignant": 500}
+    sound = {"test_counts": large, "test_groups": large, "subgroups": {"sex": {"f": {"counts": large}}}}
+    assert not any(said in sentence for sentence in limits({**report, "test": {}, **sound}))
+    assert any(said in sentence for sentence in limits({**report, **sound, **change}))
 
 
 def test_known_patients_are_no_limit(report: dict[str, Any]) -> None:
@@ -128,7 +140,7 @@ def test_known_patients_are_no_limit(report: dict[str, Any]) -> None:
 
 def test_the_page_is_one_file_that_loads_nothing(folder: Path) -> None:
     page = (folder / "report.html").read_text("utf-8")
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == len(PICTURES)
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
     assert "<script" not in page
 
@@ -140,7 +152,7 @@ def test_a_class_name_cannot_become_markup(report: dict[str, Any]) -> None:
     assert "&lt;script&gt;" in page
 
 
-@pytest.mark.parametrize("name", ["confusion_matrix", "roc", "precision_recall", "reliability"])
+@pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_is_there(folder: Path, name: str) -> None:
     assert (folder / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -157,13 +169,16 @@ def test_the_same_bundle_gives_the_same_report(
     finished: Path, cases: list[Case], folder: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
     groups = [case.case_id for case in cases]
-    bundle = finished / "work" / "bundle"
-    evaluate_bundle(bundle, cases, groups, EvaluateSection(draws=100), accepted=[], folder=tmp_path / "again")
-    for name in ("report.json", "scores.json", "card.md", "report.html", "plots/roc.png"):
+    bundle, study = finished / "work" / "bundle", report["study"]
+    section = EvaluateSection(draws=100)
+    told = {"study": study, "looks": report["looks"]}
+    evaluate_bundle(bundle, cases, groups, section, accepted=[], **told, folder=tmp_path / "again")
+    for name in ("report.json", "scores.json", "card.md", "report.html", "tripod_ai.md", "plots/roc.png"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
-    evaluate_bundle(bundle, cases[::-1], groups[::-1], EvaluateSection(draws=100), accepted=[], folder=tmp_path / "b")
+    evaluate_bundle(bundle, cases[::-1], groups[::-1], section, accepted=[], folder=tmp_path / "b")
     scores = json.loads((tmp_path / "b" / "scores.json").read_text("utf-8"))
     assert scores == pytest.approx(report["scores"], abs=1e-9)
+    assert (tmp_path / "b" / "cases.parquet").read_bytes() == (folder / "cases.parquet").read_bytes()
 
 
 def test_cases_of_another_class_are_refused(predictor: Predictor, cases: list[Case]) -> None:
@@ -185,6 +200,8 @@ def test_a_test_set_of_one_class_is_told_as_undefined_and_not_as_a_crash(
     )
     report = json.loads((folder / "report.json").read_text("utf-8"))
     assert report["scores"]["test_roc_auc"] is None
+    assert report["net_benefit"][0]["model"]["value"] <= 0
+    assert "No test case of malignant" in (folder / "report.html").read_text("utf-8")
     assert "test_roc_auc" not in json.loads((folder / "scores.json").read_text("utf-8"))
     assert "| roc_auc | undefined | 5 |" in (folder / "card.md").read_text("utf-8")
     assert card(report) == (folder / "card.md").read_text("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from math import isnan
 from typing import Any
@@ -15,6 +16,7 @@ from medloop.metrics import bootstrap as module
 from medloop.metrics.bootstrap import (
     bootstrap,
     bootstrap_each,
+    bootstrap_means,
     draw_values,
     draw_weights,
     group_numbers,
@@ -177,3 +179,28 @@ def test_no_draws_are_refused() -> None:
     y, p = sample(20)
     with pytest.raises(UserError, match="draw"):
         bootstrap(METRICS["accuracy"], y, p, draws=0)
+
+
+def test_the_interval_of_a_mean_is_that_of_its_metric() -> None:
+    rng = np.random.default_rng(3)
+    share, groups = rng.random(120), np.arange(120) // 3
+    y = (rng.random(120) < share).astype(np.int64)
+    p = np.column_stack([1 - share, share])
+    (found, _) = bootstrap_means(np.column_stack([(share - y) ** 2, y]), groups=groups, draws=200, seed=4)
+    known = bootstrap(METRICS["brier"], y, p, groups=groups, draws=200, seed=4)
+    assert (found.value, found.lower, found.upper) == pytest.approx((known.value, known.lower, known.upper))
+
+
+def test_the_mean_of_one_group_has_no_interval() -> None:
+    (found,) = bootstrap_means([[1.0], [2.0]], groups=[0, 0], draws=100)
+    assert (found.value, found.n) == (1.5, 2)
+    assert np.isnan(found.lower)
+
+
+def test_ten_thousand_draws_of_ten_thousand_cases_take_less_than_ten_seconds() -> None:
+    y, p = sample(10_000)
+    patients = np.random.default_rng(0).integers(0, 4000, 10_000)
+    started = time.perf_counter()
+    found = bootstrap(METRICS["roc_auc"], y, p, groups=patients, draws=10_000)
+    assert time.perf_counter() - started < 10
+    assert found.upper - found.lower < 0.03

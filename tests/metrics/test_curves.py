@@ -11,6 +11,7 @@ import pytest
 from medloop.errors import UserError
 from medloop.metrics.curves import (
     net_benefit,
+    net_benefit_of_cases,
     npv_at_prevalence,
     ppv_at_prevalence,
     precision_recall_points,
@@ -57,15 +58,26 @@ def test_net_benefit_of_other_numbers_is_refused(p: Any, thresholds: Any) -> Non
 
 
 def test_risk_falls_as_the_unsure_cases_are_left_out() -> None:
-    share = np.array([0.95, 0.9, 0.1, 0.6, 0.6])
-    curve = risk_coverage(np.array([1, 1, 0, 0, 1]), np.column_stack([1 - share, share]))
+    curve = risk_coverage(np.array([False, False, False, True, False]), np.array([0.95, 0.9, 0.9, 0.6, 0.6]))
     assert curve.confidence == pytest.approx([0.95, 0.9, 0.6])
     assert curve.coverage == pytest.approx([1 / 5, 3 / 5, 1])
     assert curve.risk == pytest.approx([0, 0, 1 / 5])
 
 
 def test_risk_of_no_cases_is_an_empty_curve() -> None:
-    assert risk_coverage(np.zeros(0, dtype=int), np.zeros((0, 3))).risk.size == 0
+    assert risk_coverage(np.zeros(0, dtype=bool), np.zeros(0)).risk.size == 0
+
+
+@pytest.mark.parametrize("confidence", [[0.5], [0.5, float("nan")], [[0.5, 0.5]]], ids=["short", "nan", "flat"])
+def test_a_case_without_a_confidence_is_refused(confidence: Any) -> None:
+    with pytest.raises(UserError, match="every case must have a confidence"):
+        risk_coverage([True, False], confidence)
+
+
+def test_the_mean_of_what_each_case_adds_is_the_net_benefit() -> None:
+    rng = np.random.default_rng(0)
+    y, p, at = rng.integers(0, 2, 50), rng.random(50), [0.0, 0.2, 0.7]
+    assert net_benefit_of_cases(y, p, at).mean(axis=0) == pytest.approx(net_benefit(y, p, at).model)
 
 
 def test_the_points_of_the_curves_belong_to_thresholds_and_enclose_the_areas() -> None:

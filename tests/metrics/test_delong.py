@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from math import isnan, log, sqrt
 
 import numpy as np
@@ -39,12 +40,20 @@ def scored(seed: int) -> tuple[IntArray, FloatArray, FloatArray]:
     return y, first, second
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_area_and_variance_are_those_of_the_slow_definition(seed: int) -> None:
-    y, score, _ = scored(seed)
-    placed = place(y == 1, score)
-    assert placed.auc == pytest.approx(wins(y, score).mean(), abs=1e-12)
-    assert placed.variance == pytest.approx(slow_covariance(y, score, score), abs=1e-9, rel=1e-9)
+def test_area_and_variance_are_those_of_the_slow_definition_on_a_thousand_data_sets_with_ties() -> None:
+    for seed in range(1000):
+        y, score, _ = scored(seed)
+        placed = place(y == 1, score)
+        assert abs(placed.auc - wins(y, score).mean()) < 1e-12, seed
+        assert abs(placed.variance - slow_covariance(y, score, score)) < 1e-9, seed
+
+
+def test_a_thousand_cases_with_ties_have_the_variance_of_the_slow_definition() -> None:
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 2, 1000)
+    score = np.round(y + rng.normal(size=1000), 1)
+    assert np.unique(score).size < 100
+    assert place(y == 1, score).variance == pytest.approx(slow_covariance(y, score, score), rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -138,6 +147,15 @@ def test_the_interval_holds_the_area_and_stays_within_bounds(drawn: list[tuple[i
     y = np.array([truth for truth, _ in drawn], dtype=int)
     found = delong(y, np.array([float(score) for _, score in drawn]))
     assert isnan(found.value) if len(set(y)) < 2 else 0 <= found.lower <= found.value <= found.upper <= 1
+
+
+def test_the_area_of_a_hundred_thousand_cases_and_its_interval_take_less_than_a_second() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 100_000)
+    score = np.round(y + rng.normal(size=y.size), 3)
+    started = time.perf_counter()
+    assert delong(y, score).n == 100_000
+    assert time.perf_counter() - started < 1
 
 
 def test_a_million_cases_are_ranked_and_not_paired() -> None:

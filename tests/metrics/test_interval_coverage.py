@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from dataclasses import dataclass
+from math import log, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -11,8 +12,16 @@ from scipy.stats import binom
 
 from medloop.metrics import METRICS
 from medloop.metrics.bootstrap import bootstrap
-from medloop.metrics.intervals import Interval, delong, delong_paired, interval_for, paired_bootstrap, wilson
-from medloop.metrics.view import FloatArray, IntArray
+from medloop.metrics.intervals import (
+    Interval,
+    delong,
+    delong_paired,
+    interval_for,
+    intervals_for,
+    paired_bootstrap,
+    wilson,
+)
+from medloop.metrics.view import FloatArray, IntArray, one_hot
 
 DATA_SETS = 400
 
@@ -94,3 +103,49 @@ def test_a_perfect_area_is_bounded_at_least_as_often_as_stated() -> None:
     perfect = [delong(y, 2.5 * y + rng.normal(size=y.size)) for _ in range(DATA_SETS)]
     assert sum(found.value == 1 for found in perfect) > 50
     assert all(holds(found, truth) for found in perfect if found.value == 1)
+
+
+@dataclass(frozen=True)
+class World:
+    """Calibrated risks of which a share is positive; the truths are integrals over all that could be drawn."""
+
+    n: int
+    prevalence: float
+    shift: float
+
+    def risk(self, latent: FloatArray) -> FloatArray:
+        odds = log(self.prevalence / (1 - self.prevalence)) + self.shift * latent - self.shift**2 / 2
+        return 1 / (1 + np.exp(-odds))
+
+    def truths(self) -> dict[str, float]:
+        z = np.linspace(-9, 9, 20_001)
+        density = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
+        of_positive, of_negative = self.risk(z + self.shift), self.risk(z)
+        return {
+            "roc_auc": NormalDist().cdf(self.shift / sqrt(2)),
+            "recall": float(density @ (of_positive >= self.prevalence)),
+            "brier": float(
+                self.prevalence * density @ (1 - of_positive) ** 2 + (1 - self.prevalence) * density @ of_negative**2
+            ),
+        }
+
+    def draw(self, rng: np.random.Generator) -> tuple[IntArray, dict[str, FloatArray]]:
+        """Cases as they come, so that the number of positives is a matter of chance too."""
+        y = (rng.random(self.n) < self.prevalence).astype(np.int64)
+        share = self.risk(self.shift * y + rng.normal(size=self.n))
+        p = np.column_stack([1 - share, share])
+        return y, {"roc_auc": p, "recall": one_hot((share >= self.prevalence).astype(np.int64), 2), "brier": p}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("shift", [1.5, 2.5], ids=["auc 0.86", "auc 0.96"])
+@pytest.mark.parametrize(("n", "prevalence"), [(200, 0.5), (2000, 0.2)], ids=["200 balanced", "2000 at 20%"])
+def test_intervals_cover_95_percent_of_two_thousand_data_sets(n: int, prevalence: float, shift: float) -> None:
+    world, rng = World(n, prevalence, shift), np.random.default_rng(17)
+    truths, covered = world.truths(), dict.fromkeys(("roc_auc", "recall", "brier"), 0)
+    for seed in range(2000):
+        y, shown = world.draw(rng)
+        for name, interval in intervals_for(shown, y, draws=1000, seed=seed).items():
+            covered[name] += holds(interval, truths[name])
+    shares = {name: count / 2000 for name, count in covered.items()}
+    assert all(abs(share - 0.95) <= 0.015 for share in shares.values()), shares

@@ -12,7 +12,7 @@ import pytest
 from medloop.errors import UnknownName
 from medloop.metrics import METRICS
 from medloop.metrics.bootstrap import bootstrap
-from medloop.metrics.intervals import delong, interval_for, intervals_for, wilson
+from medloop.metrics.intervals import delong, interval_for, intervals_for, wilson, wilson_clustered
 from medloop.metrics.view import FloatArray, IntArray, decided, one_hot
 
 
@@ -49,13 +49,23 @@ def test_accuracy_of_three_classes_is_a_share_and_recall_is_not() -> None:
     assert "bootstrap" in interval_for("roc_auc", y, p, draws=50).method
 
 
-@pytest.mark.parametrize("name", ["accuracy", "recall", "roc_auc"])
+@pytest.mark.parametrize("name", ["balanced_accuracy", "roc_auc", "brier"])
 def test_patients_with_several_cases_get_the_clustered_bootstrap(name: str) -> None:
     y, p = sample()
     patients = np.arange(120) // 3
     found = interval_for(name, y, p, groups=patients, draws=100)
     assert found == bootstrap(METRICS[name], y, p, groups=patients, draws=100)
     assert "40 groups" in found.method
+
+
+@pytest.mark.parametrize(("name", "kept"), [("accuracy", [0, 1]), ("recall", [1]), ("specificity", [0])])
+def test_a_share_of_patients_cases_gets_the_clustered_wilson_interval(name: str, kept: list[int]) -> None:
+    y, p = sample()
+    patients, chosen = np.arange(120) // 3, decided(p)
+    of = np.isin(y, kept)
+    known = wilson_clustered((chosen.argmax(axis=1) == y)[of], patients[of])
+    assert interval_for(name, y, chosen, groups=patients) == known
+    assert known.n == of.sum()
 
 
 def test_all_intervals_at_once_are_those_of_each_alone() -> None:
@@ -105,11 +115,15 @@ def test_a_flawless_result_of_few_cases_is_no_certainty(name: str) -> None:
     assert "5 of 5 cases" in found.method
 
 
-@pytest.mark.parametrize("name", ["accuracy", "recall", "roc_auc"])
-def test_flawless_patients_are_counted_and_not_their_cases(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "lower"),
+    [("accuracy", wilson(8, 8).lower), ("recall", wilson(4, 4).lower), ("roc_auc", 0.025 ** (1 / 4))],
+    ids=["accuracy", "recall", "roc_auc"],
+)
+def test_flawless_patients_are_counted_and_not_their_cases(name: str, lower: float) -> None:
     y = np.repeat([0, 1], 40)
     found = interval_for(name, y, one_hot(y, 2), groups=np.arange(80) // 10, draws=50)
-    assert found.lower == pytest.approx(0.025 ** (1 / 8 if name == "accuracy" else 1 / 4))
+    assert found.lower == pytest.approx(lower)
     assert found.upper == 1
 
 

@@ -9,7 +9,14 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from medloop.errors import UserError
-from medloop.metrics.proportions import cases_needed_for_lower_bound, mcnemar_exact, wilson
+from medloop.metrics.proportions import (
+    cases_needed_for_lower_bound,
+    effective_trials,
+    mcnemar_exact,
+    predictive_values,
+    wilson,
+    wilson_clustered,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,49 @@ def test_wilson_agrees_with_scipy_for_every_count(n: int, level: float) -> None:
 def test_wilson_of_nothing_is_nan() -> None:
     assert isnan(wilson(0, 0).lower)
     assert wilson(0, 0).note
+    assert isnan(wilson_clustered([], []).lower)
+
+
+def test_groups_of_one_are_plain_wilson() -> None:
+    right = np.arange(60) % 4 > 0
+    found, plain = wilson_clustered(right, np.arange(60)), wilson(45, 60)
+    assert (found.lower, found.upper) == pytest.approx((plain.lower, plain.upper))
+
+
+@pytest.mark.parametrize("size", [2, 5, 10])
+def test_copies_of_a_case_tell_nothing_new(size: int) -> None:
+    right = np.arange(400) % 5 > 0
+    once, copied = wilson(320, 400), wilson_clustered(np.repeat(right, size), np.repeat(np.arange(400), size))
+    assert effective_trials(np.repeat(right, size), np.repeat(np.arange(400), size)).trials == pytest.approx(399)
+    assert (copied.lower, copied.upper) == pytest.approx((once.lower, once.upper), abs=1e-3)
+    assert copied.n == 400 * size
+
+
+def test_groups_never_make_cases_worth_more_than_they_are() -> None:
+    right, groups = np.tile([True, False], 30), np.repeat(np.arange(30), 2)
+    assert effective_trials(right, groups).trials == 60
+
+
+def test_predictive_values_are_those_of_bayes_and_hold_their_value() -> None:
+    right = np.arange(200) % 10 > 0
+    found = effective_trials(right, np.arange(200))
+    ppv, npv = predictive_values(found, found, 0.1)
+    assert (ppv.value, npv.value) == pytest.approx((0.5, 0.81 / 0.82))
+    assert 0.38 < ppv.lower < ppv.value < ppv.upper < 0.65
+    assert npv.upper - npv.lower < 0.02
+
+
+def test_a_flawless_specificity_leaves_the_predictive_value_in_doubt() -> None:
+    ppv, _ = predictive_values(effective_trials([True] * 20, range(20)), effective_trials([True] * 20, range(20)), 0.01)
+    assert (ppv.value, ppv.upper) == (1.0, 1.0)
+    assert ppv.lower < 0.3
+
+
+def test_without_a_class_there_is_no_predictive_value() -> None:
+    ppv, npv = predictive_values(effective_trials([], []), effective_trials([True], [0]), 0.1)
+    assert isnan(ppv.value)
+    assert isnan(npv.lower)
+    assert ppv.note
 
 
 @pytest.mark.parametrize(("successes", "n", "level"), [(3, 2, 0.95), (-1, 2, 0.95), (1, 2, 95), (1, 2, 0.0)])

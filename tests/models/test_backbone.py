@@ -26,9 +26,40 @@ def built(backbone: str = "test_resnet", size: int = 48, **options: object) -> C
     return model.eval()
 
 
+CUT: list[tuple[dict[str, object], int]] = [
+    ({"stride": 8}, 8),
+    ({"pool": "attention"}, 2),
+    ({"stride": 4, "pool": "attention"}, 16),
+]
+
+
 @pytest.mark.parametrize("name", SMALLEST)
 def test_logits_embedding_and_map_belong_together(name: str) -> None:
-    model, images = built(name), torch.rand(2, 1, 48, 48) * 255
+    belong_together(built(name))
+
+
+@pytest.mark.parametrize(("options", "side"), CUT, ids=str)
+def test_they_do_in_a_backbone_cut_short_and_with_attention(options: dict[str, object], side: int) -> None:
+    model = built("resnet10t", **options)
+    if model.attention is not None:
+        torch.nn.init.normal_(model.attention.weight)
+    belong_together(model)
+    assert model.maps(torch.zeros(1, 1, 64, 64)).shape[-1] == side
+
+
+def test_attention_begins_as_the_mean() -> None:
+    images = torch.rand(2, 1, 48, 48) * 255
+    with torch.no_grad():
+        assert torch.allclose(built(pool="attention").embed(images), built().embed(images), atol=1e-5)
+
+
+def test_a_stride_that_the_backbone_does_not_have_is_refused() -> None:
+    with pytest.raises(UserError, match=r"one of test_resnet: 0 \(all of it\), 2, 4, 8"):
+        built(stride=5)
+
+
+def belong_together(model: Classifier) -> None:
+    images = torch.rand(2, 1, 48, 48) * 255
     with torch.no_grad():
         logits, embedding, cam = model(images)
     assert logits.shape == (2, 3)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from medloop.errors import UserError
 from medloop.prepare import prepared_images
 from medloop.prepare.image import ImagePreparer
 from medloop.prepare.parallel import WORTH_PROCESSES
-from medloop.prepare.prepared_images import ImageFile, read_prepared_images, write_prepared_images
+from medloop.prepare.prepared_images import ImageFiles, read_prepared_images, write_prepared_images
 from medloop.storage import sha256_file
 from tests.image_files import write_picture
 
@@ -27,9 +27,21 @@ TASK = {"task": "images", "classes": ["a", "b"], "positive": ["b"]}
 SMALL = ImagePreparer(size=16)
 
 
+class ImageFile(NamedTuple):
+    """One case of ImageFiles."""
+
+    case_id: str
+    path: str
+    file_sha256: str
+
+
 def files_in(folder: Path, count: int, *, size: int = 24) -> list[ImageFile]:
     paths = [write_picture(folder / f"{number:04d}.png", number, size=size) for number in range(count)]
     return [ImageFile(f"case{number}", str(path), sha256_file(path)) for number, path in enumerate(paths)]
+
+
+def columns(files: Sequence[ImageFile]) -> ImageFiles:
+    return ImageFiles(*map(list, zip(*files, strict=True)))
 
 
 def labels_of(files: Sequence[ImageFile]) -> list[str]:
@@ -37,7 +49,7 @@ def labels_of(files: Sequence[ImageFile]) -> list[str]:
 
 
 def write(files: Sequence[ImageFile], folder: Path, preparer: ImagePreparer = SMALL) -> int:
-    return write_prepared_images(files, labels_of(files), preparer, TASK, folder)
+    return write_prepared_images(columns(files), labels_of(files), preparer, TASK, folder)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -75,7 +87,9 @@ def test_running_again_prepares_nothing_and_changes_no_byte(tmp_path: Path) -> N
 def test_other_labels_are_taken_over_without_preparing_again(tmp_path: Path) -> None:
     files = files_in(tmp_path / "files", 6)
     write(files, tmp_path / "prepared")
-    assert write_prepared_images(files, ["b"] * 6, SMALL, {**TASK, "positive": ["a"]}, tmp_path / "prepared") == 0
+    assert (
+        write_prepared_images(columns(files), ["b"] * 6, SMALL, {**TASK, "positive": ["a"]}, tmp_path / "prepared") == 0
+    )
     prepared = read_prepared_images(tmp_path / "prepared")
     assert prepared.labels == ["b"] * 6
     assert prepared.task["positive"] == ["a"]
@@ -147,10 +161,10 @@ def main():
     given = json.loads(Path(sys.argv[1]).read_text())
     prepared_images.SECONDS_BETWEEN_MARKS = 0
     parallel.WORTH_PROCESSES = given["worth"]
-    files = [prepared_images.ImageFile(*file) for file in given["files"]]
+    files = prepared_images.ImageFiles(*zip(*given["files"]))
     preparer = ImagePreparer(size=given["size"], channels=3)
     print("begun", flush=True)
-    prepared_images.write_prepared_images(files, ["a"] * len(files), preparer, {}, Path(given["folder"]))
+    prepared_images.write_prepared_images(files, ["a"] * len(files.paths), preparer, {}, Path(given["folder"]))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
 
 if __name__ == "__main__":

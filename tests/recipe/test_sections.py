@@ -41,8 +41,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("export", {"parity": 0.1}, "export.parity"),
     ("evaluate", {"draws": 1}, "evaluate.draws"),
     ("evaluate", {"prevalence": 0}, "evaluate.prevalence"),
-    ("gate", {"rules": [{"metric": "x"}]}, "either"),
-    ("gate", {"rules": [{"metric": "x", "at_least": 1, "at_most": 2}]}, "either"),
+    ("gate", {"rules": [{"metric": "x"}]}, "has one of"),
+    ("gate", {"rules": [{"metric": "x", "at_least": 1, "at_most": 2}]}, "has one of"),
     ("gate", {"rules": [{"metric": "x", "at_least": float("nan")}]}, "finite"),
     ("gate", {"rules": [{"metric": "x", "at_least": 1, "bound": "middle"}]}, "gate.rules.0.bound"),
 ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from medloop.bundle import files
 from medloop.bundle.predictor import Predictor
 from medloop.case import Verdict
 from medloop.errors import BrokenBundle, GateRefusal, UserError
@@ -104,7 +107,7 @@ def test_the_service_loads_the_champion_by_its_number(store: ModelStore, registe
 @pytest.mark.parametrize(
     ("verdict", "told"),
     [
-        ({"passed": False}, "cv_recall_std <= 0.05, found 0.07"),
+        ({"passed": False}, "cv_recall_std: needed <= 0.05, found 0.07"),
         ({"passed": False, "rules": ()}, "another edition"),
         ({"smoke": True}, "may serve"),
         ({"edition": "another"}, "a verdict on another edition"),
@@ -253,3 +256,90 @@ def test_a_version_that_is_still_being_written_does_not_count(store: ModelStore,
     shutil.copytree(register().folder, store.folder / "versions" / ".2.partial")
     assert [version.number for version in store.versions()] == [1]
     assert register("two").number == 2
+
+
+COMPARES = {"rules": [{"metric": "test_recall", "not_worse_by": 0.05}]}
+
+
+def against(bundle: str | None) -> dict[str, Any]:
+    """What a verdict says that was made by a comparison with this champion."""
+    return {"gate": COMPARES, "champion": {"bundle": bundle} if bundle else None}
+
+
+def test_a_comparison_with_a_champion_that_was_replaced_is_refused(store: ModelStore, register: Register) -> None:
+    first = register("one", **against(None))
+    store.promote(first.number, by="me")
+    second, third = (register(name, **against(first.bundle)) for name in ("two", "three"))
+    store.promote(second.number, by="me")
+    with pytest.raises(GateRefusal, match=rf"a comparison with {first.bundle[:12]}, and {second.bundle[:12]} serves"):
+        store.promote(third.number, by="me")
+    with pytest.raises(GateRefusal, match="a comparison with none"):
+        store.promote(register("four", **against(None)).number, by="me")
+    assert getattr(store.champion(), "version", None) == second.number
+    assert store.promote(first.number, by="me").version == first.number
+    assert store.promote(third.number, by="me").version == third.number
+
+
+def test_two_at_once_that_were_compared_with_the_same_champion_one_wins(store: ModelStore, register: Register) -> None:
+    first = register("one")
+    store.promote(first.number, by="me")
+    rivals = [register(name, **against(first.bundle)).number for name in ("two", "three")]
+
+    def tried(number: int) -> bool:
+        try:
+            return ModelStore(store.folder).promote(number, by="me").version == number
+        except GateRefusal:
+            return False
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(tried, rivals)) == [False, True]
+
+
+def test_a_second_person_promotes_where_the_verdict_or_the_caller_says_so(
+    store: ModelStore, golden: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_like(golden, tmp_path / "one", name="one")
+    report = report_of(bundle, tmp_path / "report")
+    strict = store.register(bundle, report, verdict_on(bundle, gate={"second_person": True}), by="Ann")
+    for name in ("Ann", " ann", "", "unknown"):
+        with pytest.raises(GateRefusal, match="a second person must promote"):
+            store.promote(strict.number, by=name)
+    assert store.promote(strict.number, by="Ben").by == "Ben"
+    plain = store.register(bundle, report, verdict_on(bundle), by="Ann")
+    with pytest.raises(GateRefusal, match="registered by Ann, to be promoted by Ann"):
+        store.promote(plain.number, by="Ann", second_person=True)
+    assert store.promote(plain.number, by="Ann").by == "Ann"
+
+
+def test_the_newest_that_has_not_served_is_the_challenger(store: ModelStore, register: Register) -> None:
+    assert store.challenger() is None
+    store.promote(register("one").number, by="me")
+    assert store.challenger() is None
+    register("two", smoke=True)
+    refused = register("three", passed=False)
+    assert store.challenger() == refused
+    store.promote(register("four").number, by="me")
+    assert store.challenger() is None
+    store.rollback(by="me")
+    assert store.challenger() is None
+
+
+def test_a_verdict_of_before_there_were_warnings_is_still_read(store: ModelStore, register: Register) -> None:
+    folder = register("one").folder
+    content = json.loads((folder / "verdict.json").read_text("utf-8"))
+    old = {name: content[name] for name in ("passed", "rules", "bundle", "edition", "created", "smoke")}
+    write_json(folder / "verdict.json", old)
+    assert read_verdict(folder / "verdict.json").warnings == ()
+
+
+def test_a_large_bundle_is_rolled_back_within_a_second(store: ModelStore, golden: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        bundle = bundle_like(golden, tmp_path / name, name=name)
+        (bundle / files.WEIGHTS).write_bytes(b"w" * 30_000_000)
+        files.seal(bundle)
+        store.promote(
+            store.register(bundle, report_of(bundle, tmp_path / f"{name}-report"), verdict_on(bundle)).number, by="me"
+        )
+    started = time.perf_counter()
+    store.rollback(by="me")
+    assert time.perf_counter() - started < 1

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from medloop.registry.store import ModelStore, read_verdict
+from medloop.serve.champion import load_predictor
 from medloop.storage import file_lock
 
 from .versions import bundle_like, report_of, verdict_on
@@ -35,11 +36,12 @@ from dataclasses import replace
 from pathlib import Path
 from medloop.case import RuleOutcome
 from medloop.registry.store import ModelStore, read_verdict
+from medloop.serve.champion import load_predictor
 store, bundle, report = ModelStore(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
 verdict = read_verdict(Path(sys.argv[4]))
 print("begun", flush=True)
 for number in itertools.count():
-    rule = replace(verdict.rules[0], found=str(number), n=int(sys.argv[5]))
+    rule = replace(verdict.rules[0], needed=f"{sys.argv[5]} {number}")
     store.promote(store.register(bundle, report, replace(verdict, rules=(rule,))).number, by="x")
     store.rollback(by="x")
 """
@@ -93,21 +95,38 @@ def test_two_promotions_at_once_leave_one_champion_and_readers_see_only_whole_st
     assert_whole(store)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_kill_at_any_moment_leaves_a_store_that_goes_on(store: ModelStore, tmp_path: Path, seed: int) -> None:
+def kill_and_go_on(store: ModelStore, folder: Path, seed: int) -> None:
+    """Register, promote and roll back until the kill; then everything is whole, loads and goes on."""
     verdict = store.version(2).folder / "verdict.json"
-    process = started(WORK, store.folder, tmp_path / "two", tmp_path / "two-report", verdict, seed)
+    process = started(WORK, store.folder, folder / "two", folder / "two-report", verdict, seed)
     time.sleep(random.Random(seed).uniform(0.0, 0.15))  # noqa: S311 - a moment to kill at
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert_whole(store)
+    champion = store.champion()
+    assert champion is not None
+    served = load_predictor(None, store.folder)
+    assert (served.hash, served.version) == (champion.bundle, str(champion.version))
     numbers = [version.number for version in store.versions()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert store.promote(1, by="me").version == 1
-    bundle = store.version(2).folder / "bundle"
-    again = store.register(bundle, store.version(2).folder / "report", read_verdict(verdict))
-    assert asdict(again) == asdict(store.version(2))
     assert_whole(store)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_kill_at_any_moment_leaves_a_store_that_serves_and_goes_on(
+    store: ModelStore, tmp_path: Path, seed: int
+) -> None:
+    kill_and_go_on(store, tmp_path, seed)
+    bundle, verdict = store.version(2).folder / "bundle", read_verdict(store.version(2).folder / "verdict.json")
+    again = store.register(bundle, store.version(2).folder / "report", verdict)
+    assert asdict(again) == asdict(store.version(2))
+
+
+@pytest.mark.soak
+def test_two_hundred_kills_leave_a_store_that_serves_and_goes_on(store: ModelStore, tmp_path: Path) -> None:
+    for seed in range(200):
+        kill_and_go_on(store, tmp_path, seed)
 
 
 def test_a_promotion_waits_for_another_to_end(store: ModelStore) -> None:

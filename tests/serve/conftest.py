@@ -1,22 +1,42 @@
-"""The service over the golden bundle."""
+"""The service over the golden bundle, within the tests' own process."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medloop.bundle.predictor import Predictor
+from medloop.feedback import open_feedback
 from medloop.serve.app import create_app
+from medloop.serve.champion import Serving
+from medloop.serve.service import Service
+from medloop.settings import ServeSettings, Settings
+from tests.feedback.conftest import postgres
 from tests.golden.make_table_bundle import ANSWERS
+from tests.postgres import Postgres
+
+__all__ = ["postgres"]
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2, which nothing else here needs
     from starlette.testclient import TestClient
+
+
+@contextmanager
+def served(predictor: Predictor | None, root: Path, **settings: Any) -> Iterator[TestClient]:
+    """A client of a service of its own; without access control unless asked for."""
+    given = Settings(serve=ServeSettings(**{"auth": False, **settings}))
+    feedback = open_feedback(given.feedback, root=root)
+    serving = Serving(predictor=predictor) if predictor else None
+    service = Service(given, root=root, serving=serving, feedback=feedback)
+    with TestClient(create_app(service), raise_server_exceptions=False) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
@@ -24,17 +44,33 @@ def predictor(golden: Path) -> Predictor:
     return Predictor.load(golden)
 
 
-@pytest.fixture
-def client(predictor: Predictor) -> Iterator[TestClient]:
-    with TestClient(create_app(predictor), raise_server_exceptions=False) as client:
+@pytest.fixture(scope="session")
+def shared(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with served(predictor, tmp_path_factory.mktemp("shared")) as client:
         yield client
 
 
 @pytest.fixture
-def empty() -> Iterator[TestClient]:
+def client(shared: TestClient) -> TestClient:
+    """One service for many tests; none of them changes it."""
+    shared.cookies.clear()
+    return shared
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[TestClient]:
     """The service without a model."""
-    with TestClient(create_app(None), raise_server_exceptions=False) as client:
+    with served(None, tmp_path) as client:
         yield client
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database; a SQLite file's unless a test asks for `postgresql`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return "sqlite:///feedback.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.empty_database()
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +78,33 @@ def known() -> list[dict[str, Any]]:
     """The recorded answers of the golden bundle."""
     answers: list[dict[str, Any]] = json.loads(ANSWERS.read_text("utf-8"))
     return answers
+
+
+@pytest.fixture(scope="session")
+def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network that finds bright discs; not to be changed."""
+    from tests.bundle.image_bundles import export_project, write_project
+
+    folder = write_project(tmp_path_factory.mktemp("served_discs"), mode="finetune")
+    export_project(folder, threshold="sensitivity >= 0.95")
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def image_predictor(image_bundle: Path) -> Predictor:
+    return Predictor.load(image_bundle)
+
+
+@pytest.fixture(scope="session")
+def images(image_predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service for images, for many tests that do not change it."""
+    with served(image_predictor, tmp_path_factory.mktemp("images")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def scans() -> list[bytes]:
+    """Pictures like those that the network learned from."""
+    from tests.bundle.image_bundles import draw_discs, png
+
+    return [png(disc.pixels) for disc in draw_discs(20, seed=11)]

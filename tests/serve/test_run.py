@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +13,58 @@ import pytest
 from medloop.errors import BrokenBundle, UserError
 from medloop.serve.run import address_of, check_address, listen, load_predictor, run_service
 from medloop.settings import ServeSettings, Settings
-
-# The command as it is, telling at its end which of the training's libraries it had loaded.
-SERVICE = """
-import atexit, sys
-heavy = {"torch", "torchvision", "sklearn", "scipy", "pandas", "pyarrow", "mlflow", "matplotlib", "onnx", "optuna"}
-atexit.register(lambda: print("loaded:", sorted(heavy & set(sys.modules))))
-from medloop.__main__ import main
-main()
-"""
-
+from tests.serve.processes import serving
 
 EVERYBODY = "0.0.0.0"  # noqa: S104 - which must be refused
 
 
-@contextmanager
-def serving(bundle: Path, cwd: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A service on a port of its own, and its address."""
-    words = [sys.executable, "-c", SERVICE, "serve", "--bundle", str(bundle), "--port", "0"]
-    with subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            assert process.stdout is not None
-            said = process.stdout.readline().split()
-            yield process, next(word for word in said if word.startswith("http://"))
-        finally:
-            process.kill()
-
-
-def test_a_service_answers_over_a_socket_and_loads_nothing_of_the_training(
-    golden: Path, tmp_path: Path, known: list[dict[str, Any]]
+def test_a_service_answers_loads_nothing_of_the_training_and_ends_at_ctrl_c(
+    golden: Path, known: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    with serving(golden, tmp_path) as (process, address), httpx.Client(base_url=address, trust_env=False) as client:
+    with serving("--bundle", golden, cwd=tmp_path) as service, service.client() as client:
         body = {"features": list(known[0]["record"].values())}
         answer = client.post("/predict", json=body).json()
         assert answer["probabilities"] == pytest.approx(known[0]["probabilities"], abs=1e-6)
         assert client.post("/predict", json={"features": ["x"]}).status_code == 422
-        assert (
-            client.get("/readyz").status_code == client.get("/docs").status_code == client.get("/").status_code == 200
-        )
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        for path in ("/readyz", "/docs", "/", "/metrics", f"/v1/predictions/{answer['id']}"):
+            assert client.get(path).status_code == 200
+        service.process.send_signal(signal.SIGINT)
+        rest = service.rest()
     assert "loaded: []" in rest
     assert "Traceback" not in rest
-    assert [path.name for path in tmp_path.iterdir()] == []
+    lines = [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
+    assert {line["route"] for line in lines if line["event"] == "request"} >= {"/predict", "/metrics"}
 
 
 def test_sigterm_ends_it(golden: Path, tmp_path: Path) -> None:
-    with serving(golden, tmp_path) as (process, address):
-        assert httpx.get(f"{address}/healthz", trust_env=False).status_code == 200
-        process.terminate()
-        rest, _ = process.communicate(timeout=20)
-    assert process.returncode in (0, -signal.SIGTERM)
+    with serving("--bundle", golden, "--no-auth", cwd=tmp_path) as service:
+        assert httpx.get(f"{service.address}/healthz", trust_env=False).status_code == 200
+        service.process.terminate()
+        rest = service.rest()
+    assert service.process.returncode in (0, -signal.SIGTERM)
     assert "Traceback" not in rest
+
+
+def test_several_processes_answer_on_one_port_and_end_together(golden: Path, tmp_path: Path) -> None:
+    with serving("--bundle", golden, "--workers", 2, cwd=tmp_path) as service:
+        answers = []
+        for _ in range(8):
+            with service.client() as client:
+                answers.append(client.get("/v1/model").status_code)
+        assert answers == [200] * 8
+        service.process.terminate()
+        rest = service.rest()
+    assert "Traceback" not in rest
+
+
+def test_the_first_key_is_shown_once(golden: Path, tmp_path: Path) -> None:
+    with serving("--bundle", golden, cwd=tmp_path) as first:
+        assert first.key
+    with serving("--bundle", golden, cwd=tmp_path) as second:
+        with second.client(key=first.key) as client:
+            assert client.get("/v1/model").status_code == 200
+        second.process.terminate()
+        assert "ml_" not in second.rest()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
@@ -76,13 +73,13 @@ def test_this_machine_may_listen_to_itself(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", [EVERYBODY, "::", "192.168.1.10", "8.8.8.8", "example.org", "127.0.0.1.nip.io", ""])
-def test_others_are_refused_while_there_is_no_access_control(host: str) -> None:
+def test_others_are_refused_without_access_control(host: str) -> None:
     with pytest.raises(UserError, match="must listen on this machine alone"):
         check_address(host)
 
 
 def test_the_settings_cannot_open_it_to_others_either(golden: Path, tmp_path: Path) -> None:
-    settings = Settings(serve=ServeSettings(host=EVERYBODY))
+    settings = Settings(serve=ServeSettings(host=EVERYBODY, auth=False))
     with pytest.raises(UserError, match=r"found: 0\.0\.0\.0"):
         run_service(settings, folder=tmp_path, bundle=golden)
 

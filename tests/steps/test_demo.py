@@ -7,8 +7,12 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from medloop.errors import UnknownName
 from medloop.serve.run import load_predictor
-from medloop.steps.demo import bundle_to_serve, figures_table, run_demo, what_to_open
+from medloop.steps.demo import bundle_to_serve, chosen, figures_table, is_hit, run_demo, what_to_open
 from medloop.steps.project import load_project
 from tests.loop_project import at_least, edit_recipe
 
@@ -45,6 +49,22 @@ def test_the_line_to_try_is_a_request_that_works(finished: Path) -> None:
     predictor = load_predictor(None, project.models)
     row = predictor.preparer.row_of(json.loads(found[1])["features"])
     assert predictor.predict([row])[0].probabilities["malignant"] > 0.5
+
+
+def test_a_peak_counts_where_it_lies_in_the_nodule() -> None:
+    shown = np.zeros((96, 96))
+    shown[30, 60] = 1
+    # The file has 128 pixels a side and the map 96.
+    inside = {"x": "80.0", "y": "42.0", "radius": "2.5"}
+    assert is_hit(shown, inside, size=128)
+    assert not is_hit(shown, {**inside, "y": "45.0"}, size=128)
+    assert not is_hit(shown.T, inside, size=128)
+
+
+def test_another_demo_is_refused() -> None:
+    with pytest.raises(UnknownName, match="breast-cancer"):
+        chosen("brest-cancer")
+    assert chosen(None) == ("breast-cancer", "chest-ct")
 
 
 def test_an_undefined_figure_is_a_word(project: Path) -> None:

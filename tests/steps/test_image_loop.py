@@ -11,11 +11,12 @@ import yaml
 
 from medloop.bundle.predictor import Predictor
 from medloop.errors import UserError
-from medloop.serve.run import run_service
+from medloop.steps.compare import compare_models
+from medloop.steps.images import train_images
 from medloop.steps.pipeline import run_all
 from medloop.steps.project import Project, load_project
 from medloop.storage import read_json
-from tests.loop_project import medloop
+from tests.loop_project import copied, edit_recipe, medloop
 
 RECIPE = {
     "name": "pictures",
@@ -55,6 +56,20 @@ def test_the_report_counts_patients_where_the_bundle_decides_by_patient(pictures
     assert report["n_test"] == splits["group"].nunique() < len(splits)
 
 
+def test_the_report_shows_the_most_wrong_and_what_an_untrained_network_makes_of_the_same_cases(
+    pictures: Project,
+) -> None:
+    folder = pictures.work / "report"
+    report = read_json(folder / "report.json")
+    page = (folder / "report.html").read_text("utf-8")
+    assert len(report["most_wrong"]) == page.count("data:image/jpeg;base64,") > 0
+    assert report["beside"]["figures"]["roc_auc"]["n"] == report["n_test"]
+    assert report["study"]["patients_in_several_parts"] == 0
+    assert "| 44 | Other | Funding" in (folder / "claim.md").read_text("utf-8")
+    table = pd.read_parquet(folder / "cases.parquet")
+    assert len(table) == report["n_test"]
+
+
 def test_a_second_run_trains_nothing(pictures: Project) -> None:
     done = {one.stage: one for one in run_all(pictures)}
     assert done["prepare"].skipped
@@ -80,15 +95,65 @@ def test_a_heatmap_is_a_picture(pictures: Project) -> None:
     assert predictor.heatmap(path.read_bytes()).startswith(b"\x89PNG")
 
 
-def test_the_service_says_that_it_answers_for_tables_only(pictures: Project) -> None:
-    with pytest.raises(UserError, match="the service answers for tables so far"):
-        run_service(pictures.settings, folder=pictures.root, bundle=None, port=0)
+@pytest.fixture
+def again(pictures: Project, tmp_path: Path) -> Path:
+    """A copy of the finished project, to change."""
+    return copied(pictures.root, tmp_path / "again")
 
 
-def test_tuning_says_that_it_is_for_tables_only(pictures: Project) -> None:
-    from medloop.steps import stages
+def test_tuning_heads_computes_no_feature_twice(again: Path) -> None:
+    ranges = {"head_c": {"low": 1e-3, "high": 1.0, "log": True}, "balance": {"choices": ["none", "weights"]}}
+    edit_recipe(again, tune={"trials": 5, "space": ranges})
+    before = sorted((again / "work" / "cache" / "features").iterdir())
+    done = {one.stage: one for one in run_all(load_project(again))}
+    assert done["tune"].text.startswith("5 trials, best roc_auc ")
+    assert not done["train"].skipped
+    assert sorted((again / "work" / "cache" / "features").iterdir()) == before
+    tuned = yaml.safe_load((again / "work" / "tuned.yaml").read_text("utf-8"))
+    assert read_json(again / "work" / "bundle" / "bundle.json")["model"]["head_C"] == tuned["head_c"]
+    trials = pd.read_csv(again / "work" / "tune" / "trials.csv")
+    assert trials.loc[trials["roc_auc"].idxmax(), "head_c"] == pytest.approx(tuned["head_c"])
+    for name in ("history.png", "importance.png"):
+        assert (again / "work" / "tune" / name).read_bytes().startswith(b"\x89PNG")
 
-    recipe = pictures.recipe.with_values("tune", trials=3)
-    wanting = Project(root=pictures.root, recipe=recipe, settings=pictures.settings)
-    with pytest.raises(UserError, match="tuning is for tables so far"):
-        stages.tune(wanting)
+
+def test_backbones_stand_side_by_side(again: Path) -> None:
+    said = compare_models(load_project(again), ["resnet10t", "test_resnet", "resnet10t=champion"], repeats=2)
+    text = (again / "MODEL_SELECTION.md").read_text("utf-8")
+    assert said.endswith("see MODEL_SELECTION.md")
+    assert "2 x 2-fold cross-validation" in text
+    assert "Mode head: in every fold the strength of the head was chosen on" in text
+    assert "| resnet10t | 4.9 million weights, from none |" in text
+    assert "| resnet10t=champion | 4.9 million weights, from models/versions/1/bundle/weights.safetensors |" in text
+    assert (again / "MODEL_SELECTION.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_compared_is_told(again: Path) -> None:
+    project = load_project(edit_recipe(again, model={"weights": "champion"}))
+    for names, told in (
+        ([], "needs their names"),
+        (["resnet10=none"], "did you mean"),
+        (["test_resnet"], "weights of its own"),
+    ):
+        with pytest.raises(UserError, match=told):
+            compare_models(project, names, repeats=1)
+
+
+def test_a_training_that_begins_with_the_champion_names_it_as_its_parent(again: Path) -> None:
+    edit_recipe(again, model={"weights": "champion"})
+    for _ in run_all(load_project(again)):
+        continue
+    made = read_json(again / "work" / "bundle" / "bundle.json")
+    first = read_json(again / "models" / "versions" / "1" / "version.json")
+    assert made["parent"] == first["bundle"]
+    assert made["recipe"]["model"]["weights"] == "champion"
+    assert read_json(again / "models" / "versions" / "1" / "bundle" / "bundle.json")["parent"] is None
+
+
+def test_a_champion_that_cannot_be_begun_with_is_told(again: Path) -> None:
+    other = load_project(edit_recipe(again, model={"weights": "champion", "backbone": "test_resnet"}))
+    with pytest.raises(UserError, match="a warm start needs weights of the same backbone"):
+        train_images(other, {})
+    (again / "models" / "champion.json").unlink()
+    with pytest.raises(UserError, match="needs a version that serves"):
+        train_images(other, {})

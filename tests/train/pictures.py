@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medloop.prepare.image import ImagePreparer
-from medloop.prepare.prepared_images import ImageFile, write_prepared_images
+from medloop.prepare.prepared_images import ImageFiles, write_prepared_images
 from medloop.recipe import ModelSection
 from medloop.storage import sha256_bytes
 from medloop.train.image_learning import ImageLearning, read_image_learning
@@ -24,18 +24,22 @@ def write_pictures(folder: Path, *, count: int = 90, size: int = 32, val: float 
     """A folder with `prepared`, `splits.parquet` and the pictures; two pictures a patient, three folds."""
     (folder / "raw").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    files, labels = [], []
+    cases, paths, hashes, labels = [], [], [], []
     for number in range(count):
         label = (number // 2) % classes
         content = _picture(label, size, rng)
         path = folder / "raw" / f"{number:03d}.png"
         path.write_bytes(content)
-        files.append(ImageFile(case_id=f"c{number:03d}", path=str(path), file_sha256=sha256_bytes(content)))
+        cases.append(f"c{number:03d}")
+        paths.append(str(path))
+        hashes.append(sha256_bytes(content))
         labels.append(CLASSES[label])
     task = {"task": "images", "classes": list(CLASSES[:classes]), "positive": []}
     with contextlib.redirect_stderr(io.StringIO()):
-        write_prepared_images(files, labels, ImagePreparer(size=size, channels=1), task, folder / "prepared")
-    _write_splits(folder, [file.case_id for file in files], val=val, classes=classes)
+        write_prepared_images(
+            ImageFiles(cases, paths, hashes), labels, ImagePreparer(size=size, channels=1), task, folder / "prepared"
+        )
+    _write_splits(folder, cases, val=val, classes=classes)
     return folder
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from medloop.models.augment import Views
 from medloop.models.backbone import Classifier, build_classifier
 from medloop.recipe import AugmentSection, TrainSection
 from medloop.train.device import batch_on, make_fabric
@@ -35,8 +36,8 @@ def learning(pictures: Path) -> ImageLearning:
 
 
 def views_of(network: Classifier, learning: ImageLearning, fabric: Any, cache: Path, **changed: Any) -> list[Features]:
-    options = {"views": 1, "section": AugmentSection(), "seed": 0, "batch_size": 16, **changed}
-    return list(compute_views(network, learning, fabric, cache=cache, **options))
+    views = Views(**{"count": 1, "augment": AugmentSection(), "seed": 0, "batch_size": 16, **changed})
+    return list(compute_views(network, learning, fabric, views, cache=cache))
 
 
 def test_the_first_view_is_the_embedding_of_the_picture_as_it_is(
@@ -52,9 +53,9 @@ def test_the_first_view_is_the_embedding_of_the_picture_as_it_is(
 def test_a_second_run_reads_what_the_first_one_stored(
     network: Classifier, learning: ImageLearning, fabric: Any, tmp_path: Path
 ) -> None:
-    first = views_of(network, learning, fabric, tmp_path, views=3)
+    first = views_of(network, learning, fabric, tmp_path, count=3)
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    second = views_of(network, learning, fabric, tmp_path, views=3)
+    second = views_of(network, learning, fabric, tmp_path, count=3)
     assert len(stored) == 3
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stored
     assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
@@ -63,15 +64,15 @@ def test_a_second_run_reads_what_the_first_one_stored(
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"section": AugmentSection(rotate=20)}, {"batch_size": 8}],
+    [{"seed": 1}, {"augment": AugmentSection(rotate=20)}, {"batch_size": 8}],
     ids=["seed", "augmentation", "batch"],
 )
 def test_what_changes_the_views_changes_their_key(
     change: dict[str, Any], network: Classifier, learning: ImageLearning, fabric: Any, tmp_path: Path
 ) -> None:
-    views_of(network, learning, fabric, tmp_path, views=2)
+    views_of(network, learning, fabric, tmp_path, count=2)
     before = set(tmp_path.iterdir())
-    views_of(network, learning, fabric, tmp_path, views=2, **change)
+    views_of(network, learning, fabric, tmp_path, count=2, **change)
     assert set(tmp_path.iterdir()) > before
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medloop.errors import UnknownName, UserError
+from medloop.errors import UserError
 from medloop.metrics import METRICS
 from medloop.models.backbone import build_classifier
 from medloop.recipe import ModelSection, TrainSection
 from medloop.storage import read_json
 from medloop.train.device import batch_on
-from medloop.train.learn_images import TrainedImages, train_images, with_tuned
+from medloop.train.learn_images import TrainedImages, train_images
 
 from .pictures import TINY, read_pictures, write_pictures
 
@@ -152,15 +152,6 @@ def test_the_champion_is_a_start(pictures: Path, tmp_path: Path) -> None:
         load_file(weights)["head.bias"].round(decimals=4),
         load_file(tmp_path / "second" / "trained" / "weights.safetensors")["head.bias"].round(decimals=4),
     )
-
-
-def test_tuned_values_reach_the_model_and_the_section() -> None:
-    tuned = {"dropout": 0.3, "learning_rate": 0.01, "augment.rotate": 5}
-    params, section = with_tuned(TINY, TrainSection(), tuned)
-    assert params["dropout"] == 0.3
-    assert (section.learning_rate, section.augment.rotate) == (0.01, 5)
-    with pytest.raises(UnknownName, match="learning_rate"):
-        with_tuned(TINY, TrainSection(), {"learning_rat": 0.01})
 
 
 def test_a_model_for_tables_is_refused(pictures: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from medloop.models.backbone import Classifier, build_classifier
 from medloop.recipe import ModelSection, TrainSection
 from medloop.train.device import choose_precision, make_fabric
 from medloop.train.learn_images import TrainedImages, train_images
-from medloop.train.loop import Loop, class_weights, draw_order, mix
+from medloop.train.loop import Loop, class_weights, draw_order, folded_norms, mix
 from medloop.train.rates import follow, rate_share, weight_groups
 from medloop.train.report_progress import Reporter, spoken
 
@@ -195,3 +195,17 @@ def test_two_processes_train_one_model(pictures: Path, tmp_path: Path) -> None:
 
 def test_time_is_told_as_people_tell_it() -> None:
     assert [spoken(seconds) for seconds in (7.4, 60, 3725)] == ["7 s", "1 min 0 s", "1 h 2 min"]
+
+
+def test_only_batch_norms_whose_figures_lie_in_other_layers_are_left_alone(pictures: Path, tmp_path: Path) -> None:
+    model = small()
+    assert folded_norms(model) == []
+    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for norm in norms[:2]:
+        assert norm.running_var is not None
+        norm.running_var.fill_(1 - norm.eps)
+    assert folded_norms(model) == norms[:2]
+    before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
+    loop_for(pictures, tmp_path, TrainSection(mode="finetune", epochs=1, batch_size=16), model).run(model)
+    stayed = [torch.equal(old, norm.running_mean) for old, norm in zip(before, norms, strict=True)]  # type: ignore[arg-type]
+    assert stayed == [True] * 2 + [False] * (len(norms) - 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import torch
@@ -40,6 +41,18 @@ def test_the_plan_does_not_change_the_model(pictures: Path) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     plan_for(pictures, model, TrainSection(mode="finetune"))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_plan_keeps_nothing(pictures: Path) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(type(one) is torch.Tensor for one in gc.get_objects())
+
+    model = small()
+    plan_for(pictures, model, TrainSection(mode="finetune"))
+    before = held()
+    plan_for(pictures, model, TrainSection(mode="finetune"))
+    assert held() <= before
 
 
 def test_what_a_step_keeps_is_counted_in_bytes(pictures: Path) -> None:

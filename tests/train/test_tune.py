@@ -1,19 +1,60 @@
-"""Tuning searches the declared ranges, goes on where it stopped, and says what it does not know."""
+"""Tuning searches the declared ranges, goes on where it stopped, and is shared by processes."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medloop.errors import UnknownName, UserError
+from medloop.errors import UserError
 from medloop.recipe import ModelSection, TuneSection
+from medloop.train import study
 from medloop.train.learning import TableLearning, read_learning
-from medloop.train.tune import tune_table
+from medloop.train.tune import Hopeless, Judge, Report, Tuned, table_judge, tune
+from tests.postgres import running_postgres
 
 MODEL = ModelSection(name="logistic_regression")
 SPACE = {"C": {"low": 0.01, "high": 10.0, "log": True}, "class_weight": {"choices": ["balanced", None]}}
+X = {"x": {"low": 0.0, "high": 1.0}}
+
+
+@dataclass
+class Heard:
+    """What is told of the trials of a study."""
+
+    rows: list[Mapping[str, float]] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    names: list[int] = field(default_factory=list)
+
+    def open(self, number: int, _values: Mapping[str, Any]) -> Heard:
+        self.names.append(number)
+        return self
+
+    def log(self, row: Mapping[str, float]) -> None:
+        self.rows.append(row)
+
+    def end(self, *, state: str) -> None:
+        self.states.append(state)
+
+
+def run(judge: Judge, storage: Path | str, heard: Heard | None = None, **section: Any) -> Tuned:
+    content = TuneSection.model_validate({"trials": 4, "metric": "roc_auc", "space": X, **section})
+    return tune(judge, content, storage=address(storage), name="test", open_log=(heard or Heard()).open)
+
+
+def address(storage: Path | str) -> str:
+    return f"sqlite:///{storage}" if isinstance(storage, Path) else storage
+
+
+def nearest_a_third(values: Mapping[str, Any], _report: Report) -> float:
+    return float(1 - abs(values["x"] - 1 / 3))
 
 
 @pytest.fixture(scope="module")
@@ -21,49 +62,177 @@ def learning(small: Path) -> TableLearning:
     return read_learning(small / "work" / "prepared", small / "work" / "splits.parquet")
 
 
-def tuned(learning: TableLearning, study: Path, **section: Any) -> tuple[dict[str, Any], Any]:
-    content = TuneSection.model_validate({"trials": 4, "metric": "roc_auc", "space": SPACE, **section})
-    return tune_table(learning, MODEL, content, seed=0, study=study)
-
-
 def test_the_best_lies_in_the_ranges_and_is_the_least_far_from_ideal(learning: TableLearning, tmp_path: Path) -> None:
-    best, trials = tuned(learning, tmp_path / "study.db")
-    assert 0.01 <= best["C"] <= 10
-    assert len(trials) == 4
-    assert trials.loc[trials["roc_auc_from_ideal"].idxmin(), "C"] == best["C"]
-
-
-def test_an_interrupted_study_goes_on(learning: TableLearning, tmp_path: Path) -> None:
-    tuned(learning, tmp_path / "study.db", trials=2)
-    first = tuned(learning, tmp_path / "study.db", trials=2)[1]
-    _, trials = tuned(learning, tmp_path / "study.db", trials=3)
-    assert (len(first), len(trials)) == (2, 3)
-    assert trials["C"].tolist()[:2] == first["C"].tolist()
+    tuned = run(table_judge(learning, MODEL, "roc_auc", seed=0), tmp_path / "study.db", space=SPACE)
+    assert 0.01 <= tuned.best["C"] <= 10
+    assert tuned.trials["state"].tolist() == ["complete"] * 4
+    assert tuned.trials.loc[tuned.trials["roc_auc"].idxmax(), "C"] == tuned.best["C"]
+    assert tuned.figure == tuned.trials["roc_auc"].max()
 
 
 def test_a_loss_is_made_small_and_a_score_large(learning: TableLearning, tmp_path: Path) -> None:
     space = {"C": {"choices": [1e-6, 1.0]}}
     for metric in ("brier", "roc_auc"):
-        best, _ = tuned(learning, tmp_path / f"{metric}.db", metric=metric, space=space, trials=4)
-        assert best == {"C": 1.0}, metric
+        judge = table_judge(learning, MODEL, metric, seed=0)
+        assert run(judge, tmp_path / f"{metric}.db", metric=metric, space=space).best == {"C": 1.0}, metric
 
 
-def test_no_trials_keep_the_recipe(learning: TableLearning, tmp_path: Path) -> None:
-    best, trials = tuned(learning, tmp_path / "study.db", trials=0)
-    assert (best, len(trials)) == ({}, 0)
-    assert not (tmp_path / "study.db").exists()
+def test_a_study_that_stopped_ends_as_one_that_did_not(tmp_path: Path) -> None:
+    whole = run(nearest_a_third, tmp_path / "whole.db", trials=12).trials
+    run(nearest_a_third, tmp_path / "stopped.db", trials=3)
+    stopped = run(nearest_a_third, tmp_path / "stopped.db", trials=12).trials
+    assert stopped["x"].tolist() == whole["x"].tolist()
+    assert whole["x"].nunique() == 12
 
 
-@pytest.mark.parametrize(
-    ("section", "error", "told"),
-    [
-        ({"metric": "auc"}, UnknownName, "tune.metric must be a known name"),
-        ({"space": {"c": {"low": 1, "high": 2}}}, UnknownName, "did you mean 'C'"),
-        ({"space": {}}, UserError, "tuning needs ranges"),
-    ],
-)
-def test_what_cannot_be_tuned_is_told(
-    learning: TableLearning, tmp_path: Path, section: dict[str, Any], error: type[UserError], told: str
-) -> None:
-    with pytest.raises(error, match=told):
-        tuned(learning, tmp_path / "study.db", **section)
+def test_a_trial_that_the_others_beat_is_given_up(tmp_path: Path) -> None:
+    def learn(values: Mapping[str, Any], report: Report) -> float:
+        for epoch in range(1, 6):
+            report({"epoch": epoch, "roc_auc": values["x"] * epoch / 5})
+        return float(values["x"])
+
+    heard = Heard()
+    tuned = run(learn, tmp_path / "study.db", heard, trials=12, seed=1)
+    pruned = tuned.trials.query("state == 'pruned'")
+    assert 0 < len(pruned) < 8
+    assert (pruned["epochs"] >= study.FIRST_EPOCHS).all()
+    assert pruned["trial"].min() >= study.FIRST_TRIALS
+    assert tuned.best["x"] == tuned.trials.query("state == 'complete'")["x"].max()
+    assert sorted(heard.states) == sorted(tuned.trials["state"])
+    assert sum("epoch" in row for row in heard.rows) == tuned.trials["epochs"].sum()
+
+
+def test_values_that_learn_nothing_do_not_end_the_study(tmp_path: Path) -> None:
+    def diverge(values: Mapping[str, Any], _report: object) -> float:
+        if values["x"] > 0.5:
+            raise Hopeless("NaN")
+        return float(values["x"])
+
+    tuned = run(diverge, tmp_path / "study.db", trials=10)
+    assert tuned.best["x"] <= 0.5
+    assert set(tuned.trials["state"]) == {"complete", "pruned"}
+    assert len(tuned.trials) == 10
+
+    def never(_values: object, _report: object) -> float:
+        raise Hopeless("NaN")
+
+    with pytest.raises(UserError, match="all 4 were given up"):
+        run(never, tmp_path / "never.db")
+
+
+def test_an_error_ends_the_study_and_its_trial_does_not_count(tmp_path: Path) -> None:
+    def broken(_values: object, _report: object) -> float:
+        raise UserError("x", found="y", hint="z")
+
+    heard = Heard()
+    for judge in (broken, lambda _values, _report: float("nan")):
+        with pytest.raises(UserError):
+            run(judge, tmp_path / "study.db", heard)
+    assert heard.states == ["failed", "failed"]
+    assert len(run(nearest_a_third, tmp_path / "study.db").trials) == 4
+
+
+def test_ranges_that_matter_are_told_from_those_that_do_not(tmp_path: Path) -> None:
+    space = {**X, "idle": {"low": 0, "high": 9, "whole": True}}
+    tuned = run(nearest_a_third, tmp_path / "study.db", trials=16, space=space)
+    assert tuned.importances["x"] > 0.7 > tuned.importances["idle"]
+    assert sum(tuned.importances.values()) == pytest.approx(1)
+    assert run(nearest_a_third, tmp_path / "few.db", trials=2).importances == {}
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead process is noticed after seconds."""
+    monkeypatch.setattr(study, "BEAT", 1)
+    monkeypatch.setattr(study, "GRACE", 3)
+
+
+def begin(storage: Path | str, *, trials: int, seconds: float) -> int:
+    """A process of its own, which has the libraries loaded already, at work on the study; its number."""
+    with warnings.catch_warnings():
+        # From Python 3.12 on a fork beside other threads is warned of; this child does nothing else.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run(slow(seconds), storage, trials=trials)
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def slow(seconds: float) -> Judge:
+    def judge(values: Mapping[str, Any], report: Report) -> float:
+        time.sleep(seconds)
+        return nearest_a_third(values, report)
+
+    return judge
+
+
+def trials_in(storage: Path | str) -> list[Any]:
+    section = TuneSection.model_validate({"space": X})
+    with study.open_study(section, storage=address(storage), name="test") as opened:
+        return list(opened.get_trials())
+
+
+def wait_for(truth: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not truth():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def has_begun(file: Path) -> bool:
+    return file.exists() and any(trial.params for trial in trials_in(file))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_trial_of_a_process_that_was_killed_is_done_again_by_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "study.db"
+    child = begin(file, trials=3, seconds=1000)
+    wait_for(lambda: has_begun(file))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    killed = trials_in(file)[-1]
+    heard = Heard()
+    tuned = run(nearest_a_third, file, heard, trials=3)
+    assert [trial.state.name for trial in trials_in(file)].count("FAIL") == 1
+    assert len(tuned.trials) == 3
+    assert killed.params["x"] in tuned.trials["x"].tolist()
+    assert killed.number in heard.names
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """A file, or a database on a server of its own."""
+    if request.param == "sqlite":
+        yield tmp_path / "study.db"
+        return
+    with running_postgres() as server:
+        yield server.url("postgres")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_processes_that_share_a_study_do_no_trial_too_many(storage: Path | str) -> None:
+    heard = Heard()
+    assert trials_in(storage) == []
+    children = [begin(storage, trials=12, seconds=0.2) for _ in range(2)]
+    tuned = run(slow(0.2), storage, heard, trials=12)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert len(tuned.trials) == 12
+    assert sum(trial.state.name == "COMPLETE" for trial in trials_in(storage)) == 12
+    assert tuned.trials["x"].nunique() == 12
+    assert len(heard.names) < 12
+
+
+def test_a_database_that_is_away_is_told_without_its_password(tmp_path: Path) -> None:
+    section = TuneSection.model_validate({"trials": 1, "space": X})
+    (tmp_path / "study.db").write_bytes(b"no database at all, but some text of a good length")
+    with pytest.raises(UserError, match="the storage of the tuning study must answer"):
+        run(nearest_a_third, tmp_path / "study.db")
+    uri = "postgresql://someone:secret@127.0.0.1:1/studies"  # pragma: allowlist secret
+    with pytest.raises(UserError, match=r"postgresql at 127\.0\.0\.1") as error:
+        tune(nearest_a_third, section, storage=uri, name="test", open_log=Heard().open)
+    assert "secret" not in str(error.value)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medloop.bundle.decide import FloatArray, IntArray, Outliers, softmax
-from medloop.bundle.patients import combine_slices, slices_of
+from medloop.bundle.patients import combine_slices, sickest, slices_of
 from medloop.errors import UserError
 from medloop.recipe.sections import THRESHOLD_RULE, ExportSection
 
@@ -44,7 +44,7 @@ def fit_decision(
     is_positive = np.isin(task["classes"], task["positive"])
     if patients is not None:
         decided = combine_slices(probabilities, patients, is_positive=is_positive, rule=section.combine)
-        y = np.array([_sickest(y[rows], is_positive) for rows in slices_of(patients).values()])
+        y = np.array([sickest(y[rows], is_positive) for rows in slices_of(patients).values()])
     threshold = None
     if task["positive"]:
         share = positive_share(decided, task["classes"], task["positive"])
@@ -58,12 +58,6 @@ def fit_decision(
         },
     }
     return Fitted(meta=meta, probabilities=probabilities, y=y)
-
-
-def _sickest(labels: IntArray, is_positive: Any) -> int:
-    """The patient's class: that of most slices, among the positive ones if there are any."""
-    positive = labels[is_positive[labels]]
-    return int(np.bincount(positive if len(positive) else labels).argmax())
 
 
 def log_probabilities(probabilities: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medloop.bundle.patients import combine_slices
+from medloop.bundle.patients import combine_slices, slices_of
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -58,6 +58,17 @@ class Outliers:
         if self.directions is not None:
             squares += self.rest * np.maximum((apart**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
         return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What is answered for each case or patient; a reason stands where no class is given."""
+
+    probabilities: FloatArray
+    choices: IntArray
+    sets: NDArray[np.bool_]
+    reasons: list[str | None]
+    members: list[list[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +121,46 @@ class Decider:
         """The class of each row of probabilities."""
         return choose(probabilities, np.isin(self.classes, list(self.positive)), self.threshold)
 
+    def others_than(self, choice: int) -> list[int]:
+        """The classes that a decision stands against: the negative ones for a positive class, where there are any."""
+        is_positive = np.isin(self.classes, list(self.positive))
+        other_side = [number for number, side in enumerate(is_positive) if side != is_positive[choice]]
+        return other_side or [number for number in range(len(self.classes)) if number != choice]
+
     def conformal_sets(self, probabilities: FloatArray) -> NDArray[np.bool_]:
-        """The classes that remain possible at the wanted coverage; the likeliest is always among them."""
-        likeliest = np.eye(len(self.classes), dtype=bool)[np.argmax(probabilities, axis=1)]
-        return np.asarray((1 - probabilities <= np.array(self.conformal)) | likeliest)
+        """The classes that remain possible at the wanted coverage, and the decided one, which a set must not deny.
+
+        A set that grows covers the truth no less often. Where the threshold decides for a class that the quantiles
+        rule out, two remain, and no class is given.
+        """
+        decided = np.eye(len(self.classes), dtype=bool)[self.choices(probabilities)]
+        return np.asarray((1 - probabilities <= np.array(self.conformal)) | decided)
+
+    def answers(
+        self,
+        probabilities: FloatArray,
+        embedding: FloatArray,
+        complaints: Sequence[str | None],
+        patients: Sequence[Hashable],
+    ) -> Answers:
+        """One answer a patient, in the order in which they first appear; a case alone is its own patient."""
+        members = list(slices_of(patients).values())
+        if len(members) < len(probabilities):
+            probabilities = self.combined(probabilities, patients)
+        sets, distances = self.conformal_sets(probabilities), self.outliers.distances(embedding)
+        reasons = []
+        for rows, remaining in zip(members, sets, strict=True):
+            complaint = next((complaints[row] for row in rows if complaints[row]), None)
+            # Of many slices some lie far out by chance; the middle one speaks for all.
+            far = float(np.median(distances[rows]))
+            reasons.append(complaint or self.reason_to_abstain(far, remaining))
+        return Answers(
+            probabilities=probabilities,
+            choices=self.choices(probabilities),
+            sets=sets,
+            reasons=reasons,
+            members=members,
+        )
 
     def reason_to_abstain(self, distance: float, remaining: NDArray[np.bool_]) -> str | None:
         """Why no class is given, in words; None where one is."""

@@ -39,7 +39,9 @@ def read_export_cases(trained: Path, splits: Path, pictures: PreparedImages) -> 
     parts = pd.read_parquet(splits).set_index("case_id").reindex(pictures.case_ids)
     part, fold = parts["part"].to_numpy(), parts["fold"].to_numpy()
     y = np.array([classes.index(label) for label in pictures.labels])
-    train = np.flatnonzero(part == TRAIN)
+    is_head = read_json(trained / "model.json")["mode"] == "head"
+    # A head is quickly fitted: once its strength is chosen, it learns from the cases that chose it as well.
+    train = np.flatnonzero(np.isin(part, (TRAIN, VAL) if is_head else TRAIN))
     held_out = pd.read_parquet(trained / "held_out.parquet")
     held, logits, held_from = np.flatnonzero(part == CALIB), np.empty((0, len(classes))), "the calib part"
     if not len(held):
@@ -57,7 +59,8 @@ def read_export_cases(trained: Path, splits: Path, pictures: PreparedImages) -> 
             found=f"none of {', '.join(absent)} in {held_from}",
             hint="enlarge split.calib or split.val, or set train.cross_validate: true",
         )
-    learned = bool((part[held] == TRAIN).any()) and _learned(trained, set(fold[held].tolist()))
+    # A head is fitted again on all folds, and a network of the final turn left one of them out.
+    learned = bool(np.isin(held, train).any()) and (is_head or len(set(fold[held].tolist())) > 1)
     return ExportCases(
         classes=classes,
         train=train,
@@ -70,8 +73,3 @@ def read_export_cases(trained: Path, splits: Path, pictures: PreparedImages) -> 
         held_from=held_from,
         held_learned=learned,
     )
-
-
-def _learned(trained: Path, folds: set[int]) -> bool:
-    """Whether what serves learned from these training cases: a head is fitted again on all, a network left out one."""
-    return read_json(trained / "model.json")["mode"] == "head" or len(folds) > 1

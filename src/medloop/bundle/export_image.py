@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors.torch import load_file, save_file
 
 from medloop.bundle import files
@@ -17,15 +18,17 @@ from medloop.bundle.calibrate import Fitted, fit_decision, fit_wide_outliers, sa
 from medloop.bundle.decide import FloatArray, IntArray, Outliers, choose, softmax
 from medloop.bundle.export import REFERENCE_CASES, Origin, origin_fields
 from medloop.bundle.export_cases import ExportCases, read_export_cases
-from medloop.bundle.export_head import Head, head_logits, refit_head
 from medloop.bundle.export_int8 import Agreement, compare, quantise
-from medloop.bundle.export_onnx import check_image_parity, image_graph, run_images, with_head
-from medloop.bundle.inputs import LEAST_COLOUR, LEAST_CONTRAST, colour_of
+from medloop.bundle.export_onnx import check_image_parity, image_graph, run_images, run_views, with_head
+from medloop.bundle.inputs import LEAST_COLOUR, LEAST_CONTRAST, colour_of, model_input
 from medloop.bundle.patients import combine_slices
 from medloop.bundle.session import ONNX_ERRORS
 from medloop.errors import UserError
 from medloop.metrics import METRICS
 from medloop.models import find_model
+from medloop.models.augment import Views
+from medloop.models.head import Head, HeadLearner
+from medloop.models.sight import map_shift
 from medloop.prepare.prepared_images import PreparedImages, read_prepared_images
 from medloop.recipe import ExportSection
 from medloop.storage import atomic_folder, read_json, write_json
@@ -59,7 +62,6 @@ class Exporting:
     cases: ExportCases
     section: ExportSection
     model: Mapping[str, Any]
-    balanced: bool
 
     @property
     def rows_to_see(self) -> IntArray:
@@ -91,15 +93,13 @@ def export_images(
     """Write the bundle; its description is returned."""
     model = read_json(trained / "model.json")
     pictures = read_prepared_images(prepared)
-    balanced = origin.recipe.get("train", {}).get("balance", "none") != "none"
     cases = read_export_cases(trained, splits, pictures)
-    job = Exporting(pictures=pictures, cases=cases, section=section, model=model, balanced=balanced)
-    graph, parity = _exact_graph(trained, job)
+    job = Exporting(pictures=pictures, cases=cases, section=section, model=model)
+    graph, parity, shift = _exact_graph(trained, job)
     served, precision = _choose_precision(graph, job)
     fitted = job.decision(served.logits)
-    some = sample(len(served.seen), most=SPREAD_PICTURES, seed=model["seed"])
     quantile = section.outlier_quantile
-    outliers = fit_wide_outliers(served.seen[some], served.held, quantile=quantile, seed=model["seed"])
+    outliers = fit_wide_outliers(_spread(served, job), served.held, quantile=quantile, seed=model["seed"])
     meta = {
         "format": files.FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,6 +117,7 @@ def export_images(
             "distance": "Mahalanobis along principal components and beside them",
         },
         "parity": parity,
+        "map_shift": list(shift),
         "precision": precision,
         "n_train": len(cases.train),
         "cross_validation": _figures(trained),
@@ -137,7 +138,7 @@ def describe_export(meta: Mapping[str, Any]) -> str:
     )
 
 
-def _exact_graph(trained: Path, job: Exporting) -> tuple[bytes, float]:
+def _exact_graph(trained: Path, job: Exporting) -> tuple[bytes, float, tuple[float, float]]:
     height, width, channels = job.pictures.preparer.shape
     # The trained weights come next, so none are fetched.
     make = find_model(job.model["name"]).build(**{**job.model["params"], "weights": "none"})
@@ -147,7 +148,8 @@ def _exact_graph(trained: Path, job: Exporting) -> tuple[bytes, float]:
     some = np.asarray(job.pictures.images[chosen])
     graph = image_graph(classifier, some)
     bound = job.section.parity if "parity" in job.section.model_fields_set else PARITY
-    return graph, check_image_parity(classifier, graph, some, bound=bound)
+    parity = check_image_parity(classifier, graph, some, bound=bound)
+    return graph, parity, map_shift(classifier, torch.from_numpy(model_input(some)["image"]))
 
 
 def _choose_precision(graph: bytes, job: Exporting) -> tuple[Served, dict[str, Any]]:
@@ -179,32 +181,35 @@ def _serve(graph: bytes, job: Exporting, *, what: str) -> Served:
     cases, images = job.cases, job.pictures.images
     _, seen = run_images(graph, images, job.rows_to_see, what=what)
     own_logits, held = run_images(graph, images, cases.held, what=f"{what}, held out")
-    head = None
+    head, views = None, [seen]
     if job.model["mode"] == "head":
-        head = _fit(job, seen, cases.train_y)
+        views += run_views(graph, images, cases.train, Views.from_json(job.model["views"]), what=what)
+        head = _fit(job, views, cases.train_y)
         graph = with_head(graph, head)
-        own_logits = head_logits(held, head)
+        own_logits = head.logits(held)
     logits = own_logits
     if cases.held_learned:
-        logits = cases.held_logits if head is None else _out_of_fold(job, seen)
+        logits = cases.held_logits if head is None else _out_of_fold(job, views)
     # A head that saw the cases says nothing about them; a network's own answers still compare its two precisions.
     own_logits = logits if head is not None else own_logits
     return Served(graph=graph, head=head, seen=seen, held=held, own_logits=own_logits, logits=logits)
 
 
-def _fit(job: Exporting, features: FloatArray, y: IntArray) -> Head:
-    return refit_head(features, y, job.model["head_C"], balanced=job.balanced)
+def _fit(job: Exporting, views: Sequence[FloatArray], y: IntArray) -> Head:
+    """The head that training chose, fitted again on the same views as this graph sees them."""
+    return HeadLearner(views, y, balanced=job.model["balanced"]).fit(job.model["head_C"])
 
 
-def _out_of_fold(job: Exporting, seen: FloatArray) -> FloatArray:
-    """For each held-out fold, what a head says that learned from the other folds."""
+def _out_of_fold(job: Exporting, views: Sequence[FloatArray]) -> FloatArray:
+    """For each held-out fold, what a head says of the pictures as they are that learned from the other folds."""
     cases = job.cases
     place = {row: number for number, row in enumerate(cases.train)}
     held = np.array([place[row] for row in cases.held])
     logits = np.empty((len(held), len(cases.classes)))
     for fold in np.unique(cases.train_fold[held]):
         others, inside = cases.train_fold != fold, cases.train_fold[held] == fold
-        logits[inside] = head_logits(seen[held[inside]], _fit(job, seen[others], cases.train_y[others]))
+        head = _fit(job, [view[others] for view in views], cases.train_y[others])
+        logits[inside] = head.logits(views[0][held[inside]])
     return logits
 
 
@@ -214,6 +219,13 @@ def _agreement(exact: Served, small: Served, job: Exporting) -> Agreement:
     answers = [job.decided(one.own_logits, fit) for one, fit in zip((exact, small), fitted, strict=True)]
     classes, positive = (tuple(job.pictures.task[name]) for name in ("classes", "positive"))
     return compare(fitted[0].y, *answers, classes=classes, positive=positive)
+
+
+def _spread(served: Served, job: Exporting) -> FloatArray:
+    """What the graph sees of some training cases; the held-out ones among them only where there are no others."""
+    others = ~np.isin(job.rows_to_see, job.cases.held)
+    seen = served.seen[others] if others.any() else served.seen
+    return seen[sample(len(seen), most=SPREAD_PICTURES, seed=job.model["seed"])]
 
 
 def _colour_limit(job: Exporting) -> float:
@@ -266,6 +278,6 @@ def _write_weights(trained: Path, head: Head | None, path: Path) -> None:
     import torch
 
     state = load_file(trained)
-    for name, values in zip(("head.weight", "head.bias"), head or (), strict=False):
+    for name, values in {"head.weight": head.weight, "head.bias": head.bias}.items() if head else ():
         state[name] = torch.from_numpy(np.ascontiguousarray(values, np.float32))
     save_file(state, path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,12 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from medloop.bundle.decide import FloatArray
-from medloop.bundle.export_head import Head
+from medloop.bundle.decide import FloatArray, IntArray
 from medloop.bundle.inputs import model_input
 from medloop.bundle.session import open_session
 from medloop.errors import UserError
+from medloop.models.augment import Views
+from medloop.models.head import Head
 from medloop.prepare.rule import Pixels
 from medloop.progress import track
 
@@ -78,11 +81,29 @@ def run_images(graph: bytes, images: Pixels, rows: Any, *, what: str) -> tuple[F
     return logits, embedding
 
 
+def run_views(graph: bytes, images: Pixels, rows: IntArray, views: Views, *, what: str) -> Iterator[FloatArray]:
+    """Embeddings of the cases that a head learns from in every view but the plain one, changed as training did."""
+    session = open_session(graph, threads=0)
+
+    def pictures(some: IntArray) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(images[rows[some]])).permute(0, 3, 1, 2)
+
+    total = math.ceil(len(rows) / views.batch_size)
+    for view in range(1, views.count):
+        drawn = views.batches(view, pictures, len(rows))
+        batches = [
+            session.run(["embedding"], {"image": np.ascontiguousarray(part.numpy())})[0]
+            for _, changed in track(drawn, total=total, what=f"{what}, view {view + 1} of {views.count}")
+            for part in torch.split(changed, AT_ONCE)
+        ]
+        yield np.concatenate(batches)
+
+
 def with_head(graph: bytes, head: Head) -> bytes:
     """The graph with another head; the map is made of the same weights."""
     model = onnx.load_from_string(graph)
     stored = {one.name: one for one in model.graph.initializer}
-    for name, values in zip(("head.weight", "head.bias"), head, strict=True):
+    for name, values in {"head.weight": head.weight, "head.bias": head.bias}.items():
         if name not in stored or list(stored[name].dims) != list(values.shape):
             raise RuntimeError(f"the graph has no {name} of shape {values.shape}")
         stored[name].CopyFrom(numpy_helper.from_array(values.astype(np.float32), name))

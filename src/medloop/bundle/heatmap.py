@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,17 +11,33 @@ from medloop.prepare.rule import Pixels
 
 SMALLEST_SIDE = 224
 STRONGEST = 0.5
+# In places of the map.
+SMOOTH = 0.75
 
 FloatArray = NDArray[np.float64]
 
 
-def evidence(cam: NDArray[np.float32], choice: int, *, height: int, width: int) -> FloatArray:
-    """How much each place speaks for the class rather than for the mean of all, 0 to 1, at the picture's size."""
+def evidence(
+    cam: NDArray[np.float32],
+    choice: int,
+    *,
+    against: Sequence[int],
+    height: int,
+    width: int,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> FloatArray:
+    """How much each place speaks for the class rather than for the others named, 0 to 1, at the picture's size."""
     import cv2
 
     # A softmax does not see what all classes have in common, so neither does the map.
-    apart = np.asarray(cam[choice] - cam.mean(axis=0), np.float32)
+    apart = np.asarray(cam[choice] - cam[list(against)].mean(axis=0), np.float32)
     grown = cv2.resize(apart, (width, height), interpolation=cv2.INTER_LINEAR)
+    # What lies between two places shows in both: only a smooth map has its peak there, and not at a place's centre.
+    down, across = (SMOOTH * side / cells for side, cells in zip((height, width), apart.shape, strict=True))
+    grown = cv2.GaussianBlur(grown, (0, 0), sigmaX=across, sigmaY=down, borderType=cv2.BORDER_REPLICATE)
+    # How far beside its cell a place looks, down and across, is told in parts of the picture.
+    moved = np.array([[1, 0, shift[1] * width], [0, 1, shift[0] * height]])
+    grown = cv2.warpAffine(grown, moved, (width, height), borderMode=cv2.BORDER_REPLICATE)
     spread = float(np.ptp(grown))
     return np.asarray((grown - grown.min()) / (spread or 1.0), np.float64)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medloop.case import Row
 from medloop.errors import RejectedInput, UnknownName
 from medloop.prepare.image import ImagePreparer
-from medloop.prepare.rule import Pixels
+from medloop.prepare.rule import Decoded, Pixels
 from medloop.prepare.sandbox import Sandbox
 from medloop.prepare.table import TablePreparer
 
@@ -53,7 +53,7 @@ class ImageInput:
     colour: float
     at_once: int = PICTURES_AT_ONCE
 
-    def read(self, cases: Sequence[bytes]) -> tuple[dict[str, NDArray[Any]], Complaints]:
+    def read(self, cases: Sequence[bytes | Decoded]) -> tuple[dict[str, NDArray[Any]], Complaints]:
         """The model's inputs, and what is wrong with each picture."""
         pictures, complaints = [], []
         for data in cases:
@@ -62,11 +62,15 @@ class ImageInput:
             complaints.append(complaint)
         return model_input(np.stack(pictures)), complaints
 
-    def picture(self, data: bytes) -> tuple[Pixels, str | None]:
-        """One prepared picture, and what is wrong with it."""
+    def decode(self, data: bytes) -> Decoded:
+        """The picture of a file as it is, before it is brought to the model's size."""
         if not isinstance(data, bytes):
             raise RejectedInput("an image model needs images", found="something else", hint="send PNG, JPEG or DICOM")
-        decoded = self.sandbox.decode(data, rule=self.preparer.rule)
+        return self.sandbox.decode(data, rule=self.preparer.rule)
+
+    def picture(self, data: bytes | Decoded) -> tuple[Pixels, str | None]:
+        """One prepared picture, and what is wrong with it."""
+        decoded = data if isinstance(data, Decoded) else self.decode(data)
         picture = self.preparer.fit_pixels(decoded.pixels)
         if float(picture.std()) < self.contrast:
             return picture, "blank picture"
@@ -95,8 +99,10 @@ def colour_of(pixels: Pixels) -> float:
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return 0.0
     step = max(1, min(pixels.shape[:2]) // 256)
-    some = pixels[::step, ::step]
-    return float((some.max(axis=2).astype(np.int16) - some.min(axis=2)).mean())
+    red, green, blue = (pixels[::step, ::step, channel] for channel in range(3))
+    # Channel by channel, since NumPy takes 25 times as long to go along an axis of three.
+    most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return float((most - least).mean())
 
 
 def find_input(meta: Mapping[str, Any]) -> TableInput | ImageInput:

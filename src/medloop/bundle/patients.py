@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
@@ -25,6 +26,12 @@ def slices_of(patients: Sequence[Hashable]) -> dict[Hashable, list[int]]:
     for number, patient in enumerate(patients):
         members.setdefault(patient, []).append(number)
     return members
+
+
+def sickest(labels: IntArray, is_positive: Mask) -> int:
+    """The patient's class: that of most slices, among the positive ones if there are any."""
+    positive = labels[is_positive[labels]]
+    return int(np.bincount(positive if len(positive) else labels).argmax())
 
 
 def _mean(slices: FloatArray, is_positive: Mask) -> FloatArray:  # noqa: ARG001 - the same for every rule

@@ -7,6 +7,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,15 @@ from medloop.bundle import files
 from medloop.bundle.decide import Decider, FloatArray, IntArray
 from medloop.bundle.heatmap import evidence, overlay
 from medloop.bundle.inputs import Complaints, ImageInput, find_input, model_input
-from medloop.bundle.patients import slices_of
 from medloop.bundle.session import ONNX_ERRORS, open_session
 from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput, UserError
+from medloop.prepare.rule import Decoded, Pixels
 
 PLAIN_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, UserError, ValueError, zipfile.BadZipFile)
 MISFITS: tuple[type[Exception], ...] = (*ONNX_ERRORS, *PLAIN_ERRORS)
 
-Inputs = Sequence[Row] | Sequence[bytes]
+Inputs = Sequence[Row] | Sequence[bytes] | Sequence[Decoded]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,9 @@ class Predictor:
         try:
             predictor = cls(folder=folder, digest=digest, meta=meta, threads=threads)
             # One made-up case shows that the description fits the model, and warms both up.
-            example = predictor._input.example()
+            example = predictor.example()
             predictor.predict([example])
-            if isinstance(predictor._input, ImageInput):
+            if predictor.is_image:
                 predictor.heatmap(example)
         except MISFITS as error:
             raise BrokenBundle(
@@ -71,6 +72,14 @@ class Predictor:
                 hint=files.EXPORT_AGAIN,
             ) from error
         return predictor
+
+    def on_threads(self, folder: Path, threads: int) -> Predictor:
+        """The same bundle on a session of so many threads, sharing all else."""
+        if files.verify(folder) != self.hash:
+            raise BrokenBundle("a bundle must stay as it is", found="other bytes than before", hint=files.EXPORT_AGAIN)
+        twin = copy(self)
+        twin._session = open_session((folder / files.MODEL).read_bytes(), threads=threads)
+        return twin
 
     def score(self, cases: Inputs) -> Scores:
         """The model's say on rows or images, without abstaining."""
@@ -97,32 +106,44 @@ class Predictor:
         scores = self.score(cases)
         if patients is None or self.decider.per == "case":
             patients = range(len(cases))
-        members = slices_of(patients)
-        alone = len(members) == len(cases)
-        probabilities = scores.probabilities if alone else self.decider.combined(scores.probabilities, patients)
-        choices, sets = self.decider.choices(probabilities), self.decider.conformal_sets(probabilities)
-        distances = self.decider.outliers.distances(scores.embedding)
-        milliseconds = (time.perf_counter() - started) * 1000 / len(members)
-        answers = []
-        for number, rows in enumerate(members.values()):
-            complaint = next((scores.complaints[row] for row in rows if scores.complaints[row]), None)
-            # Of many slices some lie far out by chance; the middle one speaks for all.
-            far = float(np.median(distances[rows]))
-            reason = complaint or self.decider.reason_to_abstain(far, sets[number])
-            answers.append(
-                self._prediction(probabilities[number], int(choices[number]), sets[number], reason, milliseconds)
-            )
-        return answers
+        answers = self.decider.answers(scores.probabilities, scores.embedding, scores.complaints, patients)
+        milliseconds = (time.perf_counter() - started) * 1000 / len(answers.members)
+        parts = zip(answers.probabilities, answers.choices, answers.sets, answers.reasons, strict=True)
+        return [self._prediction(shares, int(choice), left, why, milliseconds) for shares, choice, left, why in parts]
 
-    def heatmap(self, data: bytes) -> bytes:
+    def example(self) -> Any:
+        """A made-up case that it must answer."""
+        return self._input.example()
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it takes images, and not rows."""
+        return isinstance(self._input, ImageInput)
+
+    def decode(self, data: bytes) -> Decoded:
+        """The picture of a file, for a caller that needs it besides the answer; the other methods take it, too."""
+        return self._images().decode(data)
+
+    def heatmap(self, data: bytes | Decoded) -> bytes:
         """A PNG of the picture as the model saw it, with what speaks for the decided class in colour."""
-        if not isinstance(self._input, ImageInput):
-            raise UserError("only an image model has heatmaps", found="a table's model", hint="ask for a prediction")
-        picture, _ = self._input.picture(data)
+        return overlay(*self.evidence(data))
+
+    def evidence(self, data: bytes | Decoded) -> tuple[Pixels, FloatArray]:
+        """The picture as the model saw it, and how much each of its places speaks for the decided class, 0 to 1."""
+        picture, _ = self._images().picture(data)
         logits, cam = self._session.run(["logits", "cam"], model_input(picture[None]))
         choice = int(self.decider.choices(self.decider.probabilities(logits))[0])
         height, width = picture.shape[:2]
-        return overlay(picture, evidence(cam[0], choice, height=height, width=width))
+        others = self.decider.others_than(choice)
+        shift = tuple(self.meta["map_shift"])
+        return picture, evidence(cam[0], choice, against=others, height=height, width=width, shift=shift)
+
+    def _images(self) -> ImageInput:
+        if not isinstance(self._input, ImageInput):
+            raise UserError(
+                "only an image model has heatmaps and takes images", found="a table's model", hint="send records"
+            )
+        return self._input
 
     def _prediction(
         self, probabilities: FloatArray, choice: int, remaining: Any, reason: str | None, milliseconds: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from medloop.cli import data, demo, doctor, loop, models, new, predict, serve
+from medloop.cli import corrections, data, db, demo, doctor, journal, keys, loop, models, new, predict, serve
 
 app = typer.Typer(
     name="medloop",
@@ -18,3 +18,7 @@ app = typer.Typer(
 for group in (new, loop, data, predict, serve, demo, doctor):
     group.add_to(app)
 app.add_typer(models.app, name="models")
+app.add_typer(corrections.app, name="corrections")
+app.add_typer(journal.app, name="journal")
+app.add_typer(keys.app, name="keys")
+app.add_typer(db.app, name="db")

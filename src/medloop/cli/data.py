@@ -15,7 +15,7 @@ DataPath = Annotated[
 ]
 ClassPattern = Annotated[str | None, typer.Option(help="What of a folder's name is the class: a regular expression.")]
 Label = Annotated[str | None, typer.Option(help="The column that holds the class, with PATH.")]
-Names = Annotated[list[str] | None, typer.Argument(help="Models to compare (default: all for this task).")]
+Names = Annotated[list[str] | None, typer.Argument(help="Models (for tables all, if none is named) or backbones.")]
 Repeats = Annotated[int, typer.Option(min=1, help="How often the cross-validation is repeated.")]
 
 

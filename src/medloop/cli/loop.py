@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 from medloop.cli.show import here, show_done, start_log
+from medloop.cli.verdict import told_by_the_gate
 
 Smoke = Annotated[bool, typer.Option("--smoke", help="A fifth of the data and 3 folds; can never be promoted.")]
 KFolds = Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation (default: split.folds).")]
@@ -35,7 +37,8 @@ def stage_command(name: str) -> Callable[..., None]:
 
         project = load_project(here(), smoke=smoke, k_folds=k_folds)
         start_log(project, name)
-        show_done(run_stage(project, name))
+        with told_by_the_gate(project) if name == "gate" else nullcontext():
+            show_done(run_stage(project, name))
 
     return command
 
@@ -47,8 +50,9 @@ def run(smoke: Smoke = False, k_folds: KFolds = None) -> None:
 
     project = load_project(here(), smoke=smoke, k_folds=k_folds)
     start_log(project, "run")
-    for done in run_all(project):
-        show_done(done)
+    with told_by_the_gate(project):
+        for done in run_all(project):
+            show_done(done)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medloop.cli.show import here, show_json, show_table
+
+if TYPE_CHECKING:
+    from medloop.steps.project import Project
 
 app = typer.Typer(help="Registered versions, and which of them serves.", no_args_is_help=True)
 
@@ -14,52 +17,73 @@ Number = Annotated[int, typer.Argument(help="The version's number.")]
 Json = Annotated[bool, typer.Option("--json", help="For another program.")]
 
 
+def _project() -> Project:
+    from medloop.steps.project import load_project
+
+    return load_project(here())
+
+
 @app.command("list")
 def list_versions(as_json: Json = False) -> None:
     """All versions, and the one that serves."""
-    from medloop.steps.project import load_project
     from medloop.steps.versions import overview
 
-    rows = overview(load_project(here()))
+    rows = overview(_project())
     if as_json:
         show_json(rows)
+    elif rows:
+        show_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
     else:
-        show_table(("version", "serves", "gate", "created", "bundle"), [tuple(row.values()) for row in rows])
+        typer.echo("no version is registered; `medloop run` makes one")
 
 
 @app.command()
-def show(number: Number) -> None:
-    """The card of one version."""
-    from medloop.registry.store import ModelStore
-    from medloop.steps.project import load_project
+def show(number: Number, as_json: Json = False) -> None:
+    """The card of one version, and why the gate let it pass or not."""
+    from medloop.cli.verdict import show_verdict
+    from medloop.steps.versions import facts_of, store_of
 
-    version = ModelStore(load_project(here()).models).version(number)
-    typer.echo((version.folder / "card.md").read_text("utf-8"))
+    project = _project()
+    facts = facts_of(project, number)
+    if as_json:
+        show_json(facts)
+        return
+    typer.echo(f"{facts['card']}\nVersion {number}, by {facts['by'] or 'nobody known'}, {facts['created']}\n")
+    show_verdict(store_of(project).version(number).verdict)
 
 
 @app.command()
-def promote(number: Number) -> None:
+def promote(number: Number, as_json: Json = False) -> None:
     """Let a version serve that passed the gate."""
-    from medloop.steps.project import load_project
     from medloop.steps.versions import promote as promote_version
 
-    show_json(promote_version(load_project(here()), number))
+    _show_champion(promote_version(_project(), number), as_json=as_json)
 
 
 @app.command()
-def rollback() -> None:
+def rollback(as_json: Json = False) -> None:
     """Let the version serve that served before."""
-    from medloop.steps.project import load_project
     from medloop.steps.versions import rollback as roll_back
 
-    show_json(roll_back(load_project(here())))
+    _show_champion(roll_back(_project()), as_json=as_json)
 
 
 @app.command()
-def verify() -> None:
+def verify(as_json: Json = False) -> None:
     """Check every byte of every version and repair the mirrors of the pointer."""
-    from medloop.steps.project import load_project
     from medloop.steps.versions import verify as verify_store
 
-    for line in verify_store(load_project(here())):
+    lines = verify_store(_project())
+    if as_json:
+        show_json({"problems": [], "versions": lines})
+        return
+    for line in lines or ["no version is registered"]:
         typer.echo(line)
+
+
+def _show_champion(champion: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(champion)
+        return
+    before = f"; version {champion['previous']} served before" if champion["previous"] else ""
+    typer.echo(f"version {champion['version']} serves{before}; {champion['journal']}; {champion['mirror']}")

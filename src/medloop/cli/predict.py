@@ -20,7 +20,9 @@ def predict(paths: Paths, bundle: Bundle = None, out: Out = Path("predictions.cs
     from medloop.serve.run import load_predictor
     from medloop.settings import load_settings
 
-    predictor = load_predictor(bundle, here() / load_settings(here()).models)
+    settings = load_settings(here())
+    key = settings.signing.verify_key
+    predictor = load_predictor(bundle, here() / settings.models, verify_key=here() / key if key else None)
     scored = score_files(predictor, paths, out)
     typer.echo(f"{scored.answered} cases answered, {scored.rejected} rejected; see {out}")
 

@@ -50,13 +50,15 @@ def _check_header(header: list[str]) -> None:
 
 
 def _named(section: DataSection) -> frozenset[str | None]:
-    lists = (section.features, section.drop, section.categories)
+    lists = (section.features, section.drop, section.categories, section.columns)
     return frozenset({section.label, section.patient, section.key}.union(*lists))
 
 
 def _values(texts: list[str], name: str, section: DataSection, missing: frozenset[str]) -> list[Value]:
     """The column's values; what the model never sees may hold anything."""
     if name in (section.label, section.patient, section.key):
+        return _texts(texts, name, missing)
+    if name in section.columns and name not in section.features:
         return _texts(texts, name, missing)
     if name in section.drop or (section.features and name not in section.features):
         return list(texts)

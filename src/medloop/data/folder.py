@@ -72,6 +72,8 @@ def found_in(root: Path, section: DataSection) -> Found:
             )
         found.keys.extend([folder + name for name in names])
         found.labels.extend([class_of(classes[0], section)] * len(names))
-        found.patients.extend([patient_of(name, section) for name in names])
+        found.patients.extend(
+            [patient_of(name, section) for name in names] if section.patient_pattern else [None] * len(names)
+        )
         found.given.extend([given] * len(names))
     return found

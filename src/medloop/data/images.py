@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from medloop.data.manifest import case_id, completed
+from medloop.data.manifest import case_id, completed, further_columns
 from medloop.data.places import Places
 from medloop.errors import UserError
 from medloop.prepare.examine import Examiner, Facts
@@ -26,6 +28,7 @@ GIVEN = {
 }
 
 NUMBERS = frozenset({"bytes", "width", "height", "bits"})
+FACTS = pa.schema([(name, pa.int64() if name in NUMBERS else pa.string()) for name in Facts._fields])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +39,20 @@ class Found:
     labels: list[str | None] = field(default_factory=list)
     patients: list[str | None] = field(default_factory=list)
     given: list[str | None] = field(default_factory=list)
+    beside: dict[str, list[str | None]] = field(default_factory=dict)
 
-    def add(self, key: str, label: str | None, *, patient: str | None = None, given: str | None = None) -> None:
-        """Name one more file."""
+    def add(
+        self,
+        key: str,
+        label: str | None,
+        *,
+        patient: str | None = None,
+        given: str | None = None,
+        beside: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Name one more file, with what is kept beside it for subgroups."""
+        for name, value in (beside or {}).items():
+            self.beside.setdefault(name, []).append(value)
         self.keys.append(key)
         self.labels.append(label)
         self.patients.append(patient)
@@ -58,30 +72,26 @@ def manifest_of_images(root: Path, found: Found, places: Places, section: DataSe
     first = next(examined)
     # Now that other processes are at work.
     shown = places.shown(root)
-    columns: dict[str, list[Any]] = {
-        "case_id": [case_id(source, key) for key in keys],
-        "path": [f"{shown}/{key}" for key in keys],
-        "label": [label or "" for label in labels],
-        "source": [source] * len(keys),
-        "given": found.given,
+    columns = {
+        "case_id": _texts([case_id(source, key) for key in keys]),
+        "path": _texts([f"{shown}/{key}" for key in keys]),
+        "label": _texts([label or "" for label in labels]),
+        "source": _texts([source] * len(keys)),
+        "given": _texts(found.given),
     }
-    unlabelled = [None if label else "no label" for label in labels]
-    parts = [first, *examined]
-    facts = {name: list(chain.from_iterable(part[name] for part in parts)) for name in Facts._fields}
-    columns["patient_id"] = _first_known(found.patients, facts.pop("patient"))
-    columns["group_id"] = _first_known(columns["patient_id"], facts.pop("study"))
-    columns["quarantined"] = _first_known(facts.pop("quarantined"), unlabelled)
-    columns |= facts
-    return completed(pd.DataFrame({name: _series(name, values) for name, values in columns.items()}))
+    unlabelled = _texts([None if label else "no label" for label in labels])
+    patients = _texts([patient or None for patient in found.patients])
+    facts = pa.Table.from_batches([pa.record_batch(part, FACTS) for part in chain([first], examined)])
+    columns |= {name: facts[name] for name in facts.column_names}
+    columns["patient_id"] = pc.coalesce(patients, columns.pop("patient"))
+    columns["group_id"] = pc.coalesce(columns["patient_id"], columns.pop("study"))
+    columns["quarantined"] = pc.coalesce(columns["quarantined"], unlabelled)
+    columns |= {name: pa.array(values) for name, values in further_columns(found.beside).items()}
+    return completed(pa.table(columns).to_pandas())
 
 
-def _series(name: str, values: list[Any]) -> pd.Series[Any]:
-    """Texts as plain objects, which pandas need not look through."""
-    return pd.Series(values, dtype=None if name in NUMBERS else object)
-
-
-def _first_known(first: Iterable[str | None], second: Iterable[str | None]) -> list[str | None]:
-    return [one or other or None for one, other in zip(first, second, strict=True)]
+def _texts(values: list[str] | list[str | None]) -> Any:
+    return pa.array(values, pa.string())
 
 
 def check_labels(labels: Iterable[str | None], section: DataSection) -> None:

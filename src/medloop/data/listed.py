@@ -58,10 +58,11 @@ def listed(table: Path, section: DataSection) -> Found:
     """One image a row; a path counts from the table's folder and may not leave it."""
     header, cells = read_cells(table)
     columns = {"image": section.image, "label": section.label, "patient": section.patient, "split": section.split}
-    for name in columns.values():
+    for name in (*columns.values(), *section.columns):
         if name is not None and name not in header:
             raise UnknownName("a column", name, header, where=table.name)
     place = {what: header.index(name) for what, name in columns.items() if name is not None}
+    further = {name: header.index(name) for name in section.columns}
     key_of = _keys_below(table.parent)
     found, first = Found(), dict[str, int]()
     for number, row in enumerate(cells, 2):
@@ -76,7 +77,10 @@ def listed(table: Path, section: DataSection) -> Found:
         first[key] = number
         label = known.get("label")
         given = _given(known["split"], table.name, number) if "split" in known else None
-        found.add(key, class_of(label, section) if label else None, patient=known.get("patient"), given=given)
+        beside = {name: None if row[at] in section.missing else row[at] for name, at in further.items()}
+        found.add(
+            key, class_of(label, section) if label else None, patient=known.get("patient"), given=given, beside=beside
+        )
     return found
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from medloop.case import VALUE_PREFIX, Case, Row
+from medloop.case import VALUE_PREFIX, Case, Row, Value
 from medloop.errors import UserError
+from medloop.prepare.csv_cells import is_number
 from medloop.storage import atomic_file
 
 COLUMNS = (
@@ -31,6 +32,9 @@ COLUMNS = (
 )
 
 
+NUMBERS = ("width", "height", "bytes")
+
+
 def case_id(source: str, key: str) -> str:
     """The lasting name of a case: it depends on neither the order nor the place of the files."""
     return hashlib.sha256(f"{source}\0{key}".encode()).hexdigest()[:20]
@@ -39,6 +43,23 @@ def case_id(source: str, key: str) -> str:
 def row_sha256(values: Row) -> str:
     """The fingerprint of a row's values, whatever the order of its columns."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def further_columns(columns: Mapping[str, Sequence[str | None]]) -> dict[str, list[Value]]:
+    """What is kept beside a case for subgroups: numbers where all that is known is a number, else texts."""
+    if taken := sorted(set(columns) & set(COLUMNS)):
+        raise UserError(
+            "a column of data.columns must have a name that medloop does not use itself",
+            found=", ".join(taken),
+            hint="rename it in the table; case, patient and source are kept anyway",
+        )
+    return {name: _numbers_or_texts(texts) for name, texts in columns.items()}
+
+
+def _numbers_or_texts(texts: Sequence[str | None]) -> list[Value]:
+    if all(text is None or is_number(text) for text in texts):
+        return [None if text is None else float(text) for text in texts]
+    return list(texts)
 
 
 def completed(cases: pd.DataFrame) -> pd.DataFrame:
@@ -55,8 +76,7 @@ def completed(cases: pd.DataFrame) -> pd.DataFrame:
     missing = {name: None for name in COLUMNS if name not in cases}
     further = [str(name) for name in cases if name not in COLUMNS]
     table = cases.assign(**missing)[[*COLUMNS, *further]].sort_values("case_id", ignore_index=True)
-    text = [name for name in COLUMNS if name not in ("width", "height", "bytes")]
-    return table.astype(dict.fromkeys(text, object)).astype({"label": str})
+    return table.astype({name: str for name in COLUMNS if name not in NUMBERS})
 
 
 def write_cases(cases: pd.DataFrame, path: Path) -> None:
@@ -90,8 +110,9 @@ def fingerprint(cases: pd.DataFrame) -> str:
     """The data version: SHA-256 over the cases, their content and their labels."""
     digest = hashlib.sha256()
     for name in ("case_id", "file_sha256", "label", "patient_id", "quarantined"):
-        column = cases[name].astype(object)
-        digest.update(json.dumps(column.where(column.notna(), None).tolist()).encode())
+        column = cases[name]
+        digest.update(column.isna().to_numpy().tobytes())
+        digest.update("\0".join(column.fillna("").tolist()).encode())
     return digest.hexdigest()
 
 

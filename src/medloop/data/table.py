@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pandas as pd
 
 from medloop.case import VALUE_PREFIX, Row, Value
-from medloop.data.manifest import case_id, completed, row_sha256
+from medloop.data.manifest import case_id, completed, further_columns, row_sha256
 from medloop.errors import RejectedInput, UnknownName, UserError
 from medloop.recipe import DataSection
 
@@ -47,15 +48,17 @@ def manifest_of(sheet: Sheet, section: DataSection, *, source: str) -> pd.DataFr
         "quarantined": [None if label else "no label" for label in labels],
     }
     table = {VALUE_PREFIX + name: sheet.columns[name] for name in features}
-    return completed(pd.DataFrame({**cases, **table}))
+    beside = further_columns({name: _texts(sheet, name) for name in section.columns if name not in features})
+    return completed(pd.DataFrame({**cases, **table, **beside}))
 
 
 def feature_names(sheet: Sheet, section: DataSection) -> list[str]:
     """The columns that the model may see, in the table's order."""
-    for name in (section.label, section.patient, section.key, *section.features, *section.drop, *section.categories):
+    lists = (section.features, section.drop, section.categories, section.columns)
+    for name in (section.label, section.patient, section.key, *chain.from_iterable(lists)):
         if name is not None and name not in sheet.columns:
             raise UnknownName("a column", name, sheet.columns, where="params.yaml, section data")
-    aside = {section.label, section.patient, section.key, *section.drop}
+    aside = {section.label, section.patient, section.key, *section.drop, *set(section.columns) - set(section.features)}
     names = [name for name in sheet.columns if name not in aside and (not section.features or name in section.features)]
     if not names:
         raise UserError("a table must have a column to learn from", found="none is left", hint="shorten data.drop")

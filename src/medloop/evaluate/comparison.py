@@ -10,7 +10,9 @@ from medloop.evaluate.plots import ACCENT, INK, picture
 Rows = Sequence[Mapping[str, Any]]
 
 
-def selection_text(rows: Rows, *, name: str, cases: int, folds: int, repeats: int, data_version: str) -> str:
+def selection_text(
+    rows: Rows, *, name: str, cases: int, folds: int, repeats: int, data_version: str, chosen_on: str = ""
+) -> str:
     """Markdown; a row has `name`, `says`, `figures` (metric -> interval) and `seconds`."""
     metrics = list(rows[0]["figures"])
     best = rows[0]
@@ -18,12 +20,13 @@ def selection_text(rows: Rows, *, name: str, cases: int, folds: int, repeats: in
     how = (
         f"{repeats} x {folds}-fold cross-validation on {cases} training cases (data version `{data_version[:12]}`); "
         "the same folds for every model, and no test case among them. Means with 95% intervals that allow for the "
-        "overlap of training folds (Nadeau and Bengio, 2003). Decisions at 0.5."
+        "overlap of training folds (Nadeau and Bengio, 2003). Decisions for the likeliest class."
     )
     lines = [
         f"# Model selection: {name}",
         "",
         how,
+        *([chosen_on] if chosen_on else []),
         "",
         f"| model | {' | '.join(metrics)} | s per run |",
         f"|---|{'---|' * (len(metrics) + 1)}",
@@ -38,7 +41,8 @@ def selection_text(rows: Rows, *, name: str, cases: int, folds: int, repeats: in
             if equal
             else "No other interval overlaps with its own. "
         )
-        + ("prefer the simplest of them, or the one that is calibrated best." if equal else ""),
+        + ("prefer the simplest of them, or the one that is calibrated best. " if equal else "")
+        + "The figures of whatever is best of several flatter it: on new cases expect a little less.",
         "",
         "![AUC of the models](MODEL_SELECTION.png)",
         "",

@@ -2,45 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from medloop.bundle.patients import slices_of
-from medloop.bundle.predictor import Predictor, Scores
+from medloop.bundle.decide import Answers, Decider
+from medloop.bundle.patients import sickest
+from medloop.bundle.predictor import Predictor
 from medloop.case import Case, Row
 from medloop.errors import UserError
 from medloop.metrics import METRICS
 from medloop.metrics.estimate import within
 from medloop.metrics.folds import mean_std_interval
 from medloop.metrics.intervals import intervals_for
+from medloop.metrics.metric import BoolArray
 from medloop.metrics.view import FloatArray, IntArray, one_hot, positive_view
 from medloop.recipe import EvaluateSection
 
 NOT_METRICS = ("fold", "n_train", "n")
+OF_A_CLASS = ("recall", "specificity", "precision", "f1", "roc_auc", "pr_auc", "brier")
+OVER_CLASSES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc", "log_loss", "brier")
+
+Figure = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The test cases as the bundle sees them."""
+    """The test cases (or patients, where these are decided) as the bundle sees and answers them."""
 
     cases: Sequence[Case]
     groups: list[str]
     y: IntArray
-    scores: Scores
+    answers: Answers
     truth: IntArray
     shares: FloatArray
     decisions: FloatArray
     names: tuple[str, ...]
+
+    @property
+    def silent(self) -> BoolArray:
+        """Which of them would get no class in service."""
+        return np.array([reason is not None for reason in self.answers.reasons])
+
+    @property
+    def chosen(self) -> IntArray:
+        """What was decided of each, in the positive view."""
+        return np.asarray(self.decisions.argmax(axis=1), dtype=np.int64)
 
 
 def measure_bundle(
     predictor: Predictor, cases: Sequence[Case], groups: Sequence[str], *, files: Sequence[bytes] | None = None
 ) -> Measured:
     """Score the cases through the predictor, decided as it would decide in service; `files` holds their images."""
-    classes = predictor.decider.classes
+    decider = predictor.decider
+    y = _numbers(cases, decider.classes)
+    rows: list[Row] = [case.values for case in cases]
+    scores = predictor.score(rows if files is None else files)
+    patients: Sequence[Hashable] = groups if decider.per == "patient" else range(len(cases))
+    answers = decider.answers(scores.probabilities, scores.embedding, scores.complaints, patients)
+    is_positive = np.isin(decider.classes, list(decider.positive))
+    y = np.array([sickest(y[members], is_positive) for members in answers.members])
+    first = [min(members, key=lambda row: cases[row].case_id) for members in answers.members]
+    truth, shares = positive_view(y, answers.probabilities, decider.classes, decider.positive)
+    chosen = one_hot(answers.choices, len(decider.classes))
+    _, decisions = positive_view(y, chosen, decider.classes, decider.positive)
+    return Measured(
+        cases=[cases[row] for row in first],
+        groups=[groups[row] for row in first],
+        y=y,
+        answers=answers,
+        truth=truth,
+        shares=shares,
+        decisions=decisions,
+        names=_shown_names(decider),
+    )
+
+
+def _numbers(cases: Sequence[Case], classes: Sequence[str]) -> IntArray:
     strange = sorted({case.label for case in cases} - set(classes))
     if strange or not cases:
         raise UserError(
@@ -48,53 +88,49 @@ def measure_bundle(
             found=", ".join(strange) or "no test cases",
             hint="evaluate the bundle on the data that it was made for",
         )
-    y = np.array([classes.index(case.label) for case in cases])
-    rows: list[Row] = [case.values for case in cases]
-    scores = predictor.score(rows if files is None else files)
-    if predictor.decider.per == "patient":
-        first = [slices[0] for slices in slices_of(groups).values()]
-        scores = _by_patient(predictor, scores, groups)
-        cases, groups, y = [cases[row] for row in first], [groups[row] for row in first], y[first]
-    positive = predictor.decider.positive
-    truth, shares = positive_view(y, scores.probabilities, classes, positive)
-    chosen = one_hot(scores.choices, len(classes))
-    _, decisions = positive_view(y, chosen, classes, positive)
-    rest = [name for name in classes if name not in positive]
-    names = (" or ".join(rest), " or ".join(positive)) if positive else classes
-    return Measured(
-        cases=cases,
-        groups=list(groups),
-        y=y,
-        scores=scores,
-        truth=truth,
-        shares=shares,
-        decisions=decisions,
-        names=names,
-    )
+    return np.array([classes.index(case.label) for case in cases])
 
 
-def _by_patient(predictor: Predictor, scores: Scores, patients: Sequence[str]) -> Scores:
-    """One answer a patient, as the bundle combines slices; the middle slice says how strange the patient is."""
-    members = list(slices_of(patients).values())
-    probabilities = predictor.decider.combined(scores.probabilities, patients)
-    distances = predictor.decider.outliers.distances(scores.embedding)
-    middle = [rows[int(np.argsort(distances[rows])[len(rows) // 2])] for rows in members]
-    return Scores(
-        logits=scores.logits[middle],
-        embedding=scores.embedding[middle],
-        probabilities=probabilities,
-        choices=predictor.decider.choices(probabilities),
-        complaints=[next((scores.complaints[r] for r in rows if scores.complaints[r]), None) for rows in members],
-    )
+def _shown_names(decider: Decider) -> tuple[str, ...]:
+    if not decider.positive:
+        return decider.classes
+    rest = [name for name in decider.classes if name not in decider.positive]
+    return " or ".join(rest), " or ".join(decider.positive)
 
 
-def test_figures(measured: Measured, section: EvaluateSection) -> dict[str, dict[str, Any]]:
+def test_figures(measured: Measured, section: EvaluateSection) -> dict[str, Figure]:
     """Every metric on the test cases, with its interval."""
-    shares = {
-        name: measured.decisions if metric.uses == "decision" else measured.shares for name, metric in METRICS.items()
-    }
-    intervals = intervals_for(shares, measured.truth, groups=measured.groups, draws=section.draws, seed=section.seed)
+    return figures_of(measured.truth, measured.shares, measured.decisions, measured.groups, section)
+
+
+def figures_of(
+    truth: IntArray,
+    shares: FloatArray,
+    decisions: FloatArray,
+    groups: Sequence[str],
+    section: EvaluateSection,
+    *,
+    names: Iterable[str] = METRICS,
+) -> dict[str, Figure]:
+    """The named metrics of these cases, each of what it is made for: the probabilities or the decisions."""
+    shown = {name: decisions if METRICS[name].uses == "decision" else shares for name in names}
+    intervals = intervals_for(shown, truth, groups=groups, draws=section.draws, seed=section.seed)
     return {name: asdict(interval) for name, interval in intervals.items()}
+
+
+def class_figures(
+    measured: Measured, classes: Sequence[str], section: EvaluateSection
+) -> tuple[dict[str, dict[str, Figure]], dict[str, Figure]]:
+    """Each class against the rest, and the means over all classes; nothing where two classes say it all."""
+    if len(classes) == 2:
+        return {}, {}
+    shares, chosen = measured.answers.probabilities, one_hot(measured.answers.choices, len(classes))
+    by_class = {}
+    for number, name in enumerate(classes):
+        share, decided = (np.column_stack([1 - table[:, number], table[:, number]]) for table in (shares, chosen))
+        truth = (measured.y == number).astype(np.int64)
+        by_class[name] = figures_of(truth, share, decided, measured.groups, section, names=OF_A_CLASS)
+    return by_class, figures_of(measured.y, shares, chosen, measured.groups, section, names=OVER_CLASSES)
 
 
 def fold_figures(cross_validation: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:

@@ -11,13 +11,31 @@ import numpy as np
 
 from medloop.bundle.predictor import Predictor
 from medloop.case import Case
-from medloop.evaluate import plots
+from medloop.evaluate import plots, plots_in_use
+from medloop.evaluate.abstention import abstention, conformal, risk_points, risk_rows
+from medloop.evaluate.bands import Columns, banded
+from medloop.evaluate.benefit import at_prevalence, benefit_points, benefit_rows
+from medloop.evaluate.beside import Beside, beside_figures
 from medloop.evaluate.card import card
-from medloop.evaluate.figures import Measured, flat, fold_figures, measure_bundle, test_figures
+from medloop.evaluate.case_scores import write_case_scores
+from medloop.evaluate.checklist import Item, answered, checklist_text
+from medloop.evaluate.claim import ITEMS as CLAIM
+from medloop.evaluate.figures import Measured, class_figures, flat, fold_figures, measure_bundle, test_figures
 from medloop.evaluate.page import report_page
+from medloop.evaluate.plots import Points
+from medloop.evaluate.subgroups import Bands, subgroup_figures
+from medloop.evaluate.tripod import ITEMS as TRIPOD
+from medloop.evaluate.wrong import most_wrong, wrong_pictures
 from medloop.metrics.counts import classification_report, confusion
 from medloop.recipe import EvaluateSection
 from medloop.storage import atomic_file, atomic_folder, write_json, write_text
+
+# The file, the items and the task that they are made for; an empty one means every task.
+TABLES: dict[str, tuple[str, tuple[Item, ...], str]] = {
+    "Reporting table: TRIPOD+AI": ("tripod_ai.md", TRIPOD, ""),
+    "Reporting table: CLAIM": ("claim.md", CLAIM, "images"),
+}
+FORESTS = {"roc_auc": "AUC, 95% interval", "recall": "sensitivity, 95% interval"}
 
 
 def evaluate_bundle(
@@ -28,28 +46,57 @@ def evaluate_bundle(
     *,
     accepted: Sequence[str],
     files: Sequence[bytes] | None = None,
+    columns: Columns | None = None,
+    study: Mapping[str, Any] | None = None,
+    beside: Beside | None = None,
+    looks: int = 0,
     folder: Path,
 ) -> dict[str, Any]:
-    """Score the bundle on the edition and write everything that is told about it."""
+    """Score the bundle on the edition and write everything that is told about it.
+
+    `columns` are the manifest's, for subgroups; `study` is what the files tell of the data; `beside` is another
+    scorer on the same cases; `looks` is how many bundles were scored on them, with this one.
+    """
     predictor = Predictor.load(bundle)
     measured = measure_bundle(predictor, cases, groups, files=files)
-    report = _report(predictor, measured, section, accepted)
-    points = plots.curves(measured)
-    pictures = _pictures(measured, points)
+    bands = banded(columns or {}, section.subgroups, measured.answers.members)
+    report = _report(predictor, measured, section, accepted) | _further(predictor, measured, section, bands)
+    report["study"] = dict(study) if study else None
+    report["beside"] = beside_figures(beside, measured, predictor.decider, section) if beside else None
+    report["looks"] = looks
+    told = defined(report)
+    wrong = wrong_pictures(predictor, measured, report["most_wrong"], files) if files is not None else []
     with atomic_folder(folder) as target:
-        (target / "plots").mkdir()
-        write_json(target / "report.json", defined(report))
-        write_json(target / "scores.json", _finite(report["scores"]))
-        write_json(target / "run_summary.json", _summary(report))
-        write_text(target / "classification_report.txt", report["classification_report"])
-        write_text(target / "report.html", report_page(report, pictures))
-        write_text(target / "card.md", card(report))
-        for name, png in pictures.items():
-            (target / "plots" / f"{name}.png").write_bytes(png)
-        for name, rows in points.items():
-            _write_csv(target / "plots" / f"{name}.csv", rows)
-        _write_csv(target / "plots" / "confusion.csv", _decisions(measured))
+        _write_programs_files(target, told, measured, predictor.decider.classes, bands)
+        _write_peoples_files(target, told, wrong, points=_points(predictor, measured, section))
     return report
+
+
+def _write_programs_files(
+    target: Path, told: Mapping[str, Any], measured: Measured, classes: Sequence[str], bands: Bands
+) -> None:
+    write_case_scores(target / "cases.parquet", measured, classes, bands)
+    write_json(target / "report.json", told)
+    write_json(target / "scores.json", _finite(told["scores"]))
+    write_json(target / "run_summary.json", _summary(told))
+    (target / "plots").mkdir()
+    _write_csv(target / "plots" / "confusion.csv", _decisions(measured))
+
+
+def _write_peoples_files(
+    target: Path, told: Mapping[str, Any], wrong: Sequence[bytes], *, points: Mapping[str, Points]
+) -> None:
+    pictures = _pictures(told, points)
+    tables = {title: answered(asked, told) for title, (_, asked, task) in TABLES.items() if task in ("", told["task"])}
+    write_text(target / "classification_report.txt", told["classification_report"])
+    write_text(target / "report.html", report_page(told, pictures, wrong=wrong, tables=tables))
+    write_text(target / "card.md", card(told))
+    for title, answers in tables.items():
+        write_text(target / TABLES[title][0], checklist_text(title, answers))
+    for name, png in pictures.items():
+        (target / "plots" / f"{name}.png").write_bytes(png)
+    for name, rows in points.items():
+        _write_csv(target / "plots" / f"{name}.csv", rows)
 
 
 def _report(
@@ -57,9 +104,9 @@ def _report(
 ) -> dict[str, Any]:
     meta = predictor.meta
     test, folds = test_figures(measured, section), fold_figures(meta["cross_validation"])
-    counts = confusion(measured.truth, measured.decisions.argmax(axis=1), len(measured.names))
     kept = ("name", "task", "classes", "positive", "model", "recipe", "data_version", "edition", "smoke", "git_commit",
             "parent", "created", "calibration", "threshold", "conformal", "parity", "environment")  # fmt: skip
+    groups = np.array(measured.groups)
     return {
         **{name: meta[name] for name in kept},
         "bundle": predictor.hash,
@@ -67,16 +114,40 @@ def _report(
         "n_test": len(measured.cases),
         "n_features": n_features(meta["preparer"]),
         "test_counts": {name: int((measured.truth == number).sum()) for number, name in enumerate(measured.names)},
+        "test_groups": {
+            name: len(np.unique(groups[measured.truth == number])) for number, name in enumerate(measured.names)
+        },
+        "class_counts": {name: int((measured.y == k).sum()) for k, name in enumerate(predictor.decider.classes)},
         "patients_known": any(case.patient_id for case in measured.cases),
         "accepted_findings": list(accepted),
         "test": test,
         "cross_validation": folds,
         "scores": flat(test, folds),
-        "abstained": _abstained(predictor, measured),
-        "confusion": {"names": list(measured.names), "rows": "true", "columns": "decided", "counts": counts.tolist()},
-        "classification_report": classification_report(
-            measured.truth, measured.decisions.argmax(axis=1), measured.names
-        ),
+        "abstained": abstention(measured, predictor.decider.classes),
+        "confusion": {
+            "names": list(measured.names),
+            "rows": "true",
+            "columns": "decided",
+            "counts": plots.matrix(measured).tolist(),
+        },
+        "classification_report": classification_report(measured.truth, measured.chosen, measured.names),
+    }
+
+
+def _further(predictor: Predictor, measured: Measured, section: EvaluateSection, bands: Bands) -> dict[str, Any]:
+    """What stands beside the figures of the whole: classes, subgroups, use, sets, and single cases."""
+    decider = predictor.decider
+    by_class, over_classes = class_figures(measured, decider.classes, section)
+    return {
+        "by_class": by_class,
+        "over_classes": over_classes,
+        "confusion_classes": confusion(measured.y, measured.answers.choices, len(decider.classes)).tolist(),
+        "subgroups": subgroup_figures(measured, bands, section),
+        "conformal_test": conformal(measured, decider, section),
+        "risk_coverage": risk_rows(measured, decider.threshold),
+        "at_prevalence": at_prevalence(measured, section),
+        "net_benefit": benefit_rows(measured, section),
+        "most_wrong": most_wrong(measured, decider.classes),
     }
 
 
@@ -88,41 +159,35 @@ def n_features(preparer: Mapping[str, Any]) -> int:
     return int(height * width * preparer["channels"])
 
 
-def _abstained(predictor: Predictor, measured: Measured) -> dict[str, Any]:
-    """How many cases the service would give no class, and how right it is on the others."""
-    decider = predictor.decider
-    distances = decider.outliers.distances(measured.scores.embedding)
-    sets = decider.conformal_sets(measured.scores.probabilities)
-    facts = zip(measured.scores.complaints, distances, sets, strict=True)
-    silent = np.array([bool(why or decider.reason_to_abstain(far, left)) for why, far, left in facts])
-    right = measured.scores.choices == measured.y
-    covered = sets[np.arange(len(measured.y)), measured.y]
-    by_class = {
-        name: float(covered[measured.y == i].mean())
-        for i, name in enumerate(decider.classes)
-        if (measured.y == i).any()
-    }
+def _points(predictor: Predictor, measured: Measured, section: EvaluateSection) -> dict[str, Points]:
+    """The points of every curve."""
     return {
-        "n": int(silent.sum()),
-        "share": float(silent.mean()),
-        "accuracy_of_the_rest": float(right[~silent].mean()) if (~silent).any() else None,
-        "conformal_coverage": by_class,
-        "conformal_set_size": float(sets.sum(axis=1).mean()),
+        **plots.curves(measured),
+        "decision_curve": benefit_points(measured, section),
+        "risk_coverage": risk_points(measured, predictor.decider.threshold),
     }
 
 
-def _pictures(measured: Measured, points: Mapping[str, list[dict[str, Any]]]) -> dict[str, bytes]:
-    roc = ("1 - specificity", "sensitivity")
-    return {
-        "confusion_matrix": plots.confusion_matrix(measured),
-        "roc": plots.curve(points["roc"], "fpr", "tpr", roc, diagonal=True),
-        "precision_recall": plots.curve(
-            points["precision_recall"], "recall", "precision", ("recall", "precision"), diagonal=False
-        ),
-        "reliability": plots.curve(
-            points["reliability"], "predicted", "observed", ("predicted probability", "observed share"), diagonal=True
+def _pictures(told: Mapping[str, Any], points: Mapping[str, Points]) -> dict[str, bytes]:
+    names = told["confusion"]["names"]
+    pictures = {
+        "confusion_matrix": plots.confusion_matrix(names, told["confusion"]["counts"]),
+        "roc": plots.roc(points["roc"], told),
+        "precision_recall": plots.precision_recall(points["precision_recall"], told),
+        "reliability": plots.reliability(points["reliability"]),
+        "risk_coverage": plots_in_use.risk_against_coverage(
+            points["risk_coverage"], told["risk_coverage"], told["abstained"]
         ),
     }
+    if len(told["classes"]) != len(names):
+        pictures["confusion_classes"] = plots.confusion_matrix(told["classes"], told["confusion_classes"])
+    if points["decision_curve"]:
+        pictures["decision_curve"] = plots_in_use.decision_curve(points["decision_curve"])
+    for metric, title in FORESTS.items() if told["subgroups"] else ():
+        if told["test"][metric]["value"] is not None and (metric == "roc_auc" or len(names) == 2):
+            forest = plots_in_use.forest(told["subgroups"], told["test"][metric], metric, title=title)
+            pictures[f"forest_{metric}"] = forest
+    return pictures
 
 
 def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,9 +214,9 @@ def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _finite(scores: Mapping[str, float]) -> dict[str, float]:
+def _finite(scores: Mapping[str, float | None]) -> dict[str, float]:
     """Figures that are defined; JSON and MLflow have no word for the others."""
-    return {name: value for name, value in scores.items() if np.isfinite(value)}
+    return {name: value for name, value in scores.items() if value is not None}
 
 
 def defined(content: Any) -> Any:
@@ -164,10 +229,9 @@ def defined(content: Any) -> Any:
 
 
 def _decisions(measured: Measured) -> list[dict[str, Any]]:
-    decided = measured.decisions.argmax(axis=1)
     return [
         {"actual": measured.names[t], "predicted": measured.names[d]}
-        for t, d in zip(measured.truth, decided, strict=True)
+        for t, d in zip(measured.truth, measured.chosen, strict=True)
     ]
 
 

@@ -52,6 +52,25 @@ def bootstrap_each(
     }
 
 
+def bootstrap_means(
+    values: Any, *, groups: Any = None, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> list[Interval]:
+    """Intervals of the mean of each column, such as a net benefit or the size of a set, from one set of draws."""
+    table = np.asarray(values, dtype=np.float64)
+    numbers, count = group_numbers(groups, n=len(table))
+    method = f"percentile bootstrap, {draws} draws of {count} {'cases' if groups is None else 'groups'}"
+    if count < 2:
+        drawn = np.full((draws, table.shape[1]), NAN)
+    else:
+        parts = draw_weights(numbers, count, draws=draws, seed=seed)
+        drawn = np.concatenate([weights @ table / weights.sum(axis=1, keepdims=True) for weights in parts])
+    means = table.mean(axis=0) if len(table) else np.full(table.shape[1], NAN)
+    return [
+        _percentiles(float(mean), column, n=len(table), method=method, level=level)
+        for mean, column in zip(means, drawn.T, strict=True)
+    ]
+
+
 def paired_bootstrap(
     function: Figure,
     y_true: Any,

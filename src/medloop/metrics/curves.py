@@ -9,7 +9,7 @@ import numpy as np
 
 from medloop.errors import UserError
 from medloop.metrics.estimate import NAN
-from medloop.metrics.metric import checked, checked_binary
+from medloop.metrics.metric import checked_binary
 from medloop.metrics.view import FloatArray
 
 
@@ -60,15 +60,26 @@ def net_benefit(y_true: Any, score: Any, thresholds: Any) -> NetBenefit:
     return NetBenefit(at, hits - alarms * price, share - (1 - share) * price)
 
 
-def risk_coverage(y_true: Any, y_prob: Any) -> RiskCoverage:
+def net_benefit_of_cases(y_true: Any, score: Any, thresholds: Any) -> FloatArray:
+    """What each case adds at each threshold; the mean over the cases is the net benefit."""
+    positive, p = checked_binary(y_true, score)
+    at = np.asarray(thresholds, dtype=np.float64)
+    treated = p[:, None] >= at[None, :]
+    return np.asarray(treated * np.where(positive[:, None], 1.0, -(at / (1 - at))[None, :]))
+
+
+def risk_coverage(wrong: Any, confidence: Any) -> RiskCoverage:
     """From the most confident case to all of them; cases of equal confidence are answered together."""
-    y, p = checked(y_true, y_prob)
-    confidence, wrong = p.max(axis=1), np.argmax(p, axis=1) != y
-    order = np.argsort(-confidence, kind="stable")
-    ordered = confidence[order]
-    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True)) if y.size else np.zeros(0, dtype=np.int64)
+    errors, sure = np.asarray(wrong, dtype=bool), np.asarray(confidence, dtype=np.float64)
+    if errors.shape != sure.shape or sure.ndim != 1 or not np.isfinite(sure).all():
+        raise UserError(
+            "every case must have a confidence", found=f"{sure.shape} for {errors.shape}", hint="pass one number a case"
+        )
+    order = np.argsort(-sure, kind="stable")
+    ordered = sure[order]
+    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True)) if sure.size else np.zeros(0, dtype=np.int64)
     answered = ends + 1
-    return RiskCoverage(ordered[ends], answered / max(y.size, 1), np.cumsum(wrong[order])[ends] / answered)
+    return RiskCoverage(ordered[ends], answered / max(sure.size, 1), np.cumsum(errors[order])[ends] / answered)
 
 
 def _share_from(scores: FloatArray, at: FloatArray, *, of: int) -> FloatArray:

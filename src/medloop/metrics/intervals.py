@@ -16,7 +16,13 @@ from medloop.metrics.delong import delong, delong_paired
 from medloop.metrics.estimate import NAN, Comparison, Interval, joined, perfect_bound, same
 from medloop.metrics.folds import mean_std_interval, repeated_cv_interval
 from medloop.metrics.metric import BoolArray, Metric, Part, checked
-from medloop.metrics.proportions import Discordance, cases_needed_for_lower_bound, mcnemar_exact, wilson
+from medloop.metrics.proportions import (
+    Discordance,
+    cases_needed_for_lower_bound,
+    mcnemar_exact,
+    wilson,
+    wilson_clustered,
+)
 from medloop.metrics.view import FloatArray, IntArray
 
 __all__ = [
@@ -35,6 +41,7 @@ __all__ = [
     "paired_bootstrap",
     "repeated_cv_interval",
     "wilson",
+    "wilson_clustered",
 ]
 
 # With fewer cases of a kind than this, whoever reads the interval should know.
@@ -135,13 +142,13 @@ def _closed_form(one: Measured, *, level: float) -> Interval | None:
     value = one.metric(one.y, one.p)
     if isnan(value):
         return Interval(value=NAN, lower=NAN, upper=NAN, n=one.y.size, method="none", note=_why_undefined(one))
-    if one.clustered:
-        return None
     if one.metric.proportion and len(one.parts) == 1:
         (trials,) = one.parts.values()
         right = np.argmax(one.p, axis=1) == one.y
+        if one.clustered:
+            return wilson_clustered(right[trials], one.numbers[trials], level=level)
         return wilson(int(right[trials].sum()), int(trials.sum()), level=level)
-    if one.metric is METRICS["roc_auc"] and one.binary:
+    if one.metric is METRICS["roc_auc"] and one.binary and not one.clustered:
         return delong(one.y, one.p[:, 1], level=level)
     return None
 

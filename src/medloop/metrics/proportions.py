@@ -10,11 +10,25 @@ from typing import Any
 import numpy as np
 
 from medloop.errors import UserError
-from medloop.metrics.estimate import NAN, Interval, normal_quantile
+from medloop.metrics.curves import npv_at_prevalence, ppv_at_prevalence
+from medloop.metrics.estimate import NAN, Interval, normal_quantile, tail
 from medloop.metrics.metric import checked_truth
+from medloop.metrics.view import FloatArray
 
 # Beyond this many cases one case more or less changes nothing, and the normal formula is exact enough.
 LARGEST_SEARCHED = 1_000_000
+
+
+PREDICTIVE_DRAWS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effective:
+    """A share of trials, the independent trials that it is worth, and the groups that they come from."""
+
+    share: float
+    trials: float
+    groups: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +50,83 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     z = normal_quantile(level)
     if n == 0:
         return Interval(value=NAN, lower=NAN, upper=NAN, n=0, method="Wilson", note="undefined: no cases")
-    share, shrink = successes / n, z * z / n
+    lower, upper = _score_bounds(successes / n, n, z)
+    return Interval(value=successes / n, lower=lower, upper=upper, n=n, method="Wilson")
+
+
+def wilson_clustered(right: Any, groups: Any, *, level: float = 0.95) -> Interval:
+    """Wilson's interval for trials that come in groups: it counts as many as independent trials would tell as much."""
+    from scipy.special import stdtrit
+
+    trials, counted = np.asarray(right, dtype=bool), effective_trials(right, groups)
+    if not trials.size:
+        return wilson(0, 0, level=level)
+    # With few groups their spread is known badly, which Student's t allows for; flawless ones show no spread.
+    is_spread = 0 < counted.share < 1 and counted.groups < trials.size
+    z = float(stdtrit(max(counted.groups - 1, 1), 1 - tail(level))) if is_spread else normal_quantile(level)
+    lower, upper = _score_bounds(counted.share, counted.trials, z)
+    method = f"Wilson, {trials.size} cases of {counted.groups} groups worth {counted.trials:.1f}"
+    return Interval(value=counted.share, lower=lower, upper=upper, n=trials.size, method=method)
+
+
+def effective_trials(right: Any, groups: Any) -> Effective:
+    """The share of right trials, and how many independent ones its spread over the groups is worth, at most all."""
+    trials = np.asarray(right, dtype=np.float64)
+    numbers, n = np.unique(np.asarray(groups), return_inverse=True)[1], trials.size
+    if not n:
+        return Effective(share=NAN, trials=0.0, groups=0)
+    count, share = int(numbers.max()) + 1, float(trials.mean())
+    if count == n:
+        return Effective(share=share, trials=float(n), groups=count)
+    if share in {0.0, 1.0} or count < 2:
+        # Nothing is seen of how alike the trials of a group are, so a group counts once.
+        return Effective(share=share, trials=float(count), groups=count)
+    apart = np.bincount(numbers, weights=trials - share)
+    variance = count / (count - 1) * float((apart**2).sum()) / n**2
+    worth = share * (1 - share) / variance if variance > 0 else n
+    return Effective(share=share, trials=float(min(max(worth, 1.0), n)), groups=count)
+
+
+def predictive_values(
+    found: Effective, spared: Effective, prevalence: float, *, level: float = 0.95, seed: int = 0
+) -> tuple[Interval, Interval]:
+    """Chance that a positive and that a negative decision is right where this share of the cases is positive."""
+    shares = (found.share, spared.share, prevalence)
+    values = (ppv_at_prevalence(*shares), npv_at_prevalence(*shares)) if found.groups and spared.groups else (NAN, NAN)
+    rng = np.random.default_rng(seed)
+    sensitivity, specificity = _jeffreys(found, rng), _jeffreys(spared, rng)
+    odds = prevalence / (1 - prevalence)
+    # Were the sensitivity and specificity each of these, the predictive values would be these.
+    positive = 1 / (1 + (1 - specificity) / (sensitivity * odds))
+    negative = 1 / (1 + (1 - sensitivity) * odds / specificity)
+    made = (
+        _held(value, np.quantile(drawn, [tail(level), 1 - tail(level)]), n=round(found.trials + spared.trials))
+        for value, drawn in zip(values, (positive, negative), strict=True)
+    )
+    ppv, npv = made
+    return ppv, npv
+
+
+def _jeffreys(share: Effective, rng: np.random.Generator) -> FloatArray:
+    right = (share.share if share.groups else 0.0) * share.trials
+    drawn = rng.beta(right + 0.5, share.trials - right + 0.5, PREDICTIVE_DRAWS)
+    return np.clip(drawn, 1e-12, 1 - 1e-12)
+
+
+def _held(value: float, bounds: FloatArray, *, n: int) -> Interval:
+    method = "Jeffreys draws of sensitivity and specificity"
+    if np.isnan(value):
+        return Interval(value=NAN, lower=NAN, upper=NAN, n=n, method=method, note="undefined: a class is absent")
+    lower, upper = min(float(bounds[0]), value), max(float(bounds[1]), value)
+    return Interval(value=value, lower=lower, upper=upper, n=n, method=method)
+
+
+def _score_bounds(share: float, n: float, z: float) -> tuple[float, float]:
+    shrink = z * z / n
     middle = (share + shrink / 2) / (1 + shrink)
     reach = z * sqrt(share * (1 - share) / n + shrink / (4 * n)) / (1 + shrink)
-    # At 0 and n the formula gives the share itself but for rounding.
-    lower = 0.0 if successes == 0 else max(0.0, middle - reach)
-    upper = 1.0 if successes == n else min(1.0, middle + reach)
-    return Interval(value=share, lower=lower, upper=upper, n=n, method="Wilson")
+    # At 0 and 1 the formula gives the share itself but for rounding.
+    return (0.0 if share == 0 else max(0.0, middle - reach)), (1.0 if share == 1 else min(1.0, middle + reach))
 
 
 def cases_needed_for_lower_bound(p_expected: float, p_floor: float, power: float = 0.8, *, level: float = 0.95) -> int:

@@ -13,6 +13,7 @@ from medloop.errors import UnknownName, UserError
 from medloop.models.torchvision_guard import import_timm
 
 SMALL_PIXELS = 64
+Pool = Literal["mean", "attention"]
 Output = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -20,18 +21,33 @@ class Classifier(nn.Module):
     """Pixels of 0 to 255 in; the map is the head applied at every place, and its mean over the places is the logits."""
 
     def __init__(
-        self, body: nn.Module, *, width: int, classes: int, mean: list[float], std: list[float], dropout: float
+        self,
+        body: nn.Module,
+        *,
+        width: int,
+        classes: int,
+        mean: list[float],
+        std: list[float],
+        dropout: float = 0.0,
+        pool: Pool = "mean",
     ) -> None:
         super().__init__()
         self.body = body
         self.head = nn.Linear(width, classes)
         self.dropout = nn.Dropout(dropout)
+        self.attention = nn.Conv2d(width, 1, 1, bias=False) if pool == "attention" else None
+        if self.attention is not None:
+            # All places count alike at first, as in the mean.
+            nn.init.zeros_(self.attention.weight)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255)
 
     def maps(self, image: torch.Tensor) -> torch.Tensor:
         """What the backbone sees at every place, N x C x h x w."""
-        seen = self.body.forward_features((image - self.mean) / self.std)  # type: ignore[operator]
+        scaled: torch.Tensor = (image - self.mean) / self.std  # type: ignore[operator]
+        # A body that was cut short gives the maps of its last stage in a list.
+        whole: Any = getattr(self.body, "forward_features", None)
+        seen: torch.Tensor = whole(scaled) if whole else self.body(scaled)[-1]
         if seen.ndim == 3:
             seen = seen[:, getattr(self.body, "num_prefix_tokens", 0) :]
             side = round(seen.shape[1] ** 0.5)
@@ -40,15 +56,23 @@ class Classifier(nn.Module):
         return torch.as_tensor(seen.permute(0, 3, 1, 2) if nhwc else seen)
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
-        """The mean over the places."""
-        return self.maps(image).mean((2, 3))
+        """The mean over the places, each with its weight."""
+        return self._weighted(self.maps(image)).mean((2, 3))
 
     def forward(self, image: torch.Tensor) -> Output:
         """Logits, embedding and class activation map."""
-        maps = self.maps(image)
+        maps = self._weighted(self.maps(image))
         embedding = maps.mean((2, 3))
         cam = torch.einsum("nchw,kc->nkhw", maps, self.head.weight)
         return self.head(self.dropout(embedding)), embedding, cam
+
+    def _weighted(self, maps: torch.Tensor) -> torch.Tensor:
+        """The maps times the attention that each place gets, which is 1 in the mean."""
+        if self.attention is None:
+            return maps
+        height, width = maps.shape[2:]
+        shares: torch.Tensor = self.attention(maps).flatten(2).softmax(-1)
+        return maps * shares.view(-1, 1, height, width) * (height * width)
 
 
 def build_classifier(
@@ -60,13 +84,16 @@ def build_classifier(
     weights: str = "none",
     dropout: float = 0.0,
     stem: Literal["auto", "small", "own"] = "auto",
+    stride: int = 0,
+    pool: Pool = "mean",
     root: Path = Path(),
 ) -> Classifier:
     """A classifier on the named backbone; its weights are `imagenet`, `none`, or a safetensors file."""
     timm = import_timm()
     if not timm.is_model(backbone):
         raise UnknownName("model.backbone", backbone, timm.list_models())
-    body = _create(timm, backbone, weights, channels=channels, size=size, root=root)
+    options = _cut(timm, backbone, stride) if stride else {"num_classes": 0}
+    body = _create(timm, backbone, weights, channels=channels, size=size, root=root, options=options)
     if hasattr(body, "pre_logits"):
         # VGG's two wide layers behind the maps are 119 of its 134 million weights, and tied to one input size.
         body.pre_logits = nn.Identity()
@@ -76,11 +103,31 @@ def build_classifier(
     mean, std = (list(config[name]) for name in ("mean", "std"))
     if channels == 1:
         mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
-    return Classifier(body, width=int(body.num_features), classes=classes, mean=mean, std=std, dropout=dropout)
+    width = body.feature_info.channels()[-1] if stride else body.num_features
+    return Classifier(body, width=int(width), classes=classes, mean=mean, std=std, dropout=dropout, pool=pool)
 
 
-def _create(timm: Any, name: str, weights: str, *, channels: int, size: int, root: Path) -> Any:
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+def _cut(timm: Any, name: str, stride: int) -> dict[str, Any]:
+    """What makes timm leave out the stages behind the one whose maps have this stride."""
+    try:
+        strides = timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction()
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{name} must have stages that it can be cut after", found="none", hint="set model.stride to 0"
+        ) from error
+    if stride not in strides:
+        raise UserError(
+            f"model.stride must be one of {name}: 0 (all of it), {', '.join(map(str, strides))}",
+            found=str(stride),
+            hint="mend it in params.yaml",
+        )
+    return {"features_only": True, "out_indices": (strides.index(stride),)}
+
+
+def _create(
+    timm: Any, name: str, weights: str, *, channels: int, size: int, root: Path, options: dict[str, Any]
+) -> Any:
+    options["in_chans"] = channels
     if "img_size" in _arguments(timm, name):
         options["img_size"] = size
     if weights == "none":
@@ -89,7 +136,9 @@ def _create(timm: Any, name: str, weights: str, *, channels: int, size: int, roo
         path = root / weights
         if not path.is_file():
             raise UserError(
-                "model.weights must be imagenet, none or a file", found=f"no file {weights}", hint="check the path"
+                "model.weights must be imagenet, none, champion or a file",
+                found=f"no file {weights}",
+                hint="check the path",
             )
         return timm.create_model(
             name,

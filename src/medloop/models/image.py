@@ -19,9 +19,13 @@ def backbone(
     weights: str = "none",
     dropout: float = 0.0,
     stem: Literal["auto", "small", "own"] = "auto",
+    # The backbone ends where its maps have this stride; 0: all of it. Early stages see details and not the whole.
+    stride: int = 0,
+    pool: Literal["mean", "attention"] = "mean",
 ) -> Callable[..., Any]:
     """Any image backbone of timm under a linear head; what is given back takes classes, channels, size and root."""
-    return partial(build_started, backbone=backbone, weights=weights, dropout=dropout, stem=stem)
+    options: dict[str, Any] = {"backbone": backbone, "dropout": dropout, "stem": stem, "stride": stride, "pool": pool}
+    return partial(build_started, weights=weights, **options)
 
 
 def build_started(*, weights: str, root: Path, **options: Any) -> Classifier:

@@ -36,6 +36,8 @@ __all__ = [
     "turn",
 ]
 
+_JPEG_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+
 DEFAULT_RULE = DecodeRule()
 DEFAULT_LIMITS = DecodeLimits()
 
@@ -116,7 +118,7 @@ def flatten(colour: Pixels, alpha: Pixels, rule: DecodeRule) -> Pixels:
 def _by_simplejpeg(data: bytes, header: Header) -> Pixels:
     import simplejpeg
 
-    space = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}[header.mode]
+    space = _JPEG_SPACES[header.mode]
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace=space)
     except ValueError:

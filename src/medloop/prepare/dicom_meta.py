@@ -7,7 +7,7 @@ import hmac
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from medloop.prepare.rule import Decoded, Meta
@@ -128,8 +128,7 @@ class Identifiers:
 
     def attach(self, decoded: Decoded, key: bytes | None) -> Decoded:
         """Puts the keyed hashes on a decoded picture; without a key nothing of them is kept."""
-        return replace(
-            decoded,
+        return decoded._replace(
             patient=keyed_hash(self.patient, key),
             study=keyed_hash(self.study, key),
             series=keyed_hash(self.series, key),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medloop.errors import RejectedInput
 from medloop.prepare.decode import DEFAULT_LIMITS, pixel_hash
+from medloop.prepare.rule import MetaValue
 from medloop.prepare.sandbox import Sandbox
 from medloop.storage import sha256_bytes, sha256_file
 
 UNREADABLE = "a file that cannot be opened"
 # Small files need no second call of the system, of which each costs as much as a hash.
 FIRST_READ = 65_536
+# The sex, the age in bands of ten years, and the scanner; other files tell none of them.
+SUBGROUPS = (("PatientSex",), ("PatientAge",), ("Manufacturer", "ManufacturerModelName"))
 
 
 class Facts(NamedTuple):
@@ -31,6 +34,9 @@ class Facts(NamedTuple):
     bits: int | None = None
     patient: str | None = None
     study: str | None = None
+    sex: str | None = None
+    age: str | None = None
+    scanner: str | None = None
     quarantined: str | None = None
 
 
@@ -41,10 +47,10 @@ class Examiner:
     root: str
     patient_key: bytes | None = None
 
-    def __call__(self, keys: Sequence[str], sandbox: Sandbox) -> dict[str, list[Any]]:
-        """The facts of the files below the root."""
-        rows = [self._facts(f"{self.root}/{key}", sandbox) for key in keys]
-        return dict(zip(Facts._fields, map(list, zip(*rows, strict=True)), strict=True))
+    def __call__(self, keys: Sequence[str], sandbox: Sandbox) -> dict[str, tuple[Any, ...]]:
+        """The facts of the files below the root, one column each."""
+        columns = zip(*[self._facts(f"{self.root}/{key}", sandbox) for key in keys], strict=True)
+        return dict(zip(Facts._fields, columns, strict=True))
 
     def _facts(self, path: str, sandbox: Sandbox) -> Facts:
         try:
@@ -69,7 +75,13 @@ class Examiner:
             decoded.bits,
             decoded.patient,
             decoded.study or decoded.series,
+            *(_told(decoded.meta, *names) for names in SUBGROUPS),
         )
+
+
+def _told(meta: Mapping[str, MetaValue], *names: str) -> str | None:
+    """What a DICOM header tells, as far as it may leave the header at all."""
+    return " ".join(str(meta[name]) for name in names if name in meta) or None
 
 
 def read_image(path: str) -> bytes | int:

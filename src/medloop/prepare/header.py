@@ -19,6 +19,9 @@ MAX_STRIPS = 200_000
 
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SEGMENT = struct.Struct(">BBH").unpack_from
+_JPEG_FRAME = struct.Struct(">BHHB").unpack_from
 _TIFF_WANTED = {256, 257, 258, 262, 273, 279, 324, 325, 339}
 
 # Files that people upload by mistake; the name is for the message only.
@@ -122,7 +125,7 @@ def jpeg_size(data: bytes) -> tuple[int, int, int] | None:
         if pos + 9 > len(data) or data[pos] != 0xFF:
             break
         marker = data[pos + 1]
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
+        if marker in _JPEG_FRAMES or marker == 0xF7:
             bits, height, width = struct.unpack_from(">BHH", data, pos + 4)
             return width, height, bits
         pos += 1 if marker == 0xFF else 2 + int.from_bytes(data[pos + 2 : pos + 4], "big")
@@ -196,22 +199,23 @@ def _walk_png(data: bytes) -> tuple[int, int, bool]:
 
 
 def _read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
-    pos, size = 2, len(data)
+    pos, last = 2, len(data) - 4
     orientation, frame = 1, None
     for _ in range(MAX_SEGMENTS):
-        if pos + 4 > size or data[pos] != 0xFF:
+        if pos > last:
             break
-        marker = data[pos + 1]
+        start, marker, length = _JPEG_SEGMENT(data, pos)
+        if start != 0xFF:
+            break
         if marker == 0xFF:
             pos += 1
             continue
-        length = data[pos + 2] << 8 | data[pos + 3]
-        if length < 2 or pos + 2 + length > size:
+        if length < 2 or pos + length - 2 > last:
             break
-        if marker == 0xDA and frame:
+        if marker in _JPEG_FRAMES and length >= 8:
+            frame = (marker, *_JPEG_FRAME(data, pos + 4))
+        elif marker == 0xDA and frame:
             return _jpeg_header(data, pos, frame, orientation, limits)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and length >= 8:
-            frame = (marker, *struct.unpack_from(">BHHB", data, pos + 4))
         elif marker == 0xE1 and data[pos + 4 : pos + 10] == b"Exif\x00\x00":
             orientation = _exif_orientation(data[pos + 10 : pos + 2 + length])
         pos += 2 + length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,7 +12,6 @@ from medloop.errors import UnknownName, UserError
 from medloop.prepare.decode import DEFAULT_RULE, decode
 from medloop.prepare.rule import Decoded, DecodeRule, Pixels
 
-FITS = ("pad", "stretch", "crop")
 FIELDS = ("size", "channels", "fit", "rule")
 
 
@@ -42,8 +42,8 @@ class ImagePreparer:
         object.__setattr__(self, "size", (sizes[0], sizes[1]))
         if self.channels not in (1, 3):
             raise UserError("an image must have 1 or 3 channels", found=f"{self.channels!r}", hint="write 1 or 3")
-        if self.fit not in FITS:
-            raise UnknownName("fit", self.fit, FITS)
+        if self.fit not in _FITTERS:
+            raise UnknownName("fit", self.fit, _FITTERS)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,9 +59,8 @@ class ImagePreparer:
         """Does the second half of prepare, for those who need the decoded picture as well."""
         height, width, channels = self.shape
         picture = _to_grey(pixels) if channels == 1 else pixels
-        if self.fit == "crop":
-            picture = _crop(picture, height, width)
-        picture = (_pad if self.fit == "pad" else _resize)(picture, height, width)
+        if picture.shape[:2] != (height, width):
+            picture = _FITTERS[self.fit](picture, height, width)
         if picture.ndim == 2:
             picture = picture[..., None]
         # Grey becomes colour last, so that one channel is resized instead of three.
@@ -99,12 +98,12 @@ def _to_grey(pixels: Pixels) -> Pixels:
 
 
 def _crop(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Cuts the centre that has the proportions of the target."""
+    """Cuts the centre that has the proportions of the target, and scales it."""
     rows, columns = pixels.shape[:2]
     cut_rows = max(1, min(rows, round(columns * height / width)))
     cut_columns = max(1, min(columns, round(rows * width / height)))
     top, left = (rows - cut_rows) // 2, (columns - cut_columns) // 2
-    return pixels[top : top + cut_rows, left : left + cut_columns]
+    return _resize(pixels[top : top + cut_rows, left : left + cut_columns], height, width)
 
 
 def _pad(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -133,3 +132,6 @@ def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
     if small != (width, height):
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     return pixels
+
+
+_FITTERS: dict[str, Callable[[Pixels, int, int], Pixels]] = {"pad": _pad, "stretch": _resize, "crop": _crop}

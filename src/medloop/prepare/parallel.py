@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, TypeVar
 
 from medloop.errors import UserError
@@ -53,7 +56,9 @@ def _apart(work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item]) -> I
     context.set_forkserver_preload(list(PRELOADED))
     pool = ProcessPoolExecutor(_processes(), mp_context=context, initializer=_begin, initargs=(work,))
     try:
-        yield from pool.map(_work, chunks)
+        with _program_hidden():
+            results = pool.map(_work, chunks)
+        yield from results
     except BrokenProcessPool as error:
         raise UserError(
             "the processes that decode must live until they are done",
@@ -62,6 +67,17 @@ def _apart(work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item]) -> I
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _program_hidden() -> Iterator[None]:
+    """A process that starts would import the program once more, and the command line with all that hangs on it."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _processes() -> int:

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,16 +29,16 @@ INDEX = "index.json"
 SECONDS_BETWEEN_MARKS = 1.0
 MOST_BYTES_IN_A_CHUNK = 16_000_000
 
-# The row of the first file, and the path and SHA-256 of each.
-Chunk = tuple[int, Sequence[tuple[str, str]]]
+# The row of the first file, and the paths and SHA-256s of all.
+Chunk = tuple[int, Sequence[str], Sequence[str]]
 
 
-class ImageFile(NamedTuple):
-    """One case to prepare, from which file, and the bytes that were ingested."""
+class ImageFiles(NamedTuple):
+    """The cases to prepare, their files, and the SHA-256 of the bytes that were ingested, one list a column."""
 
-    case_id: str
-    path: str
-    file_sha256: str
+    case_ids: Sequence[str]
+    paths: Sequence[str]
+    hashes: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +62,10 @@ class Writer:
 
     def __call__(self, chunk: Chunk, sandbox: Sandbox) -> list[int]:
         """Write the rows of these files; the numbers of those that could not be read are given back."""
-        first, files = chunk
+        first, paths, hashes = chunk
         lost = []
-        block = np.zeros((len(files), *self.preparer.shape), np.uint8)
-        for place, (path, file_sha256) in enumerate(files):
+        block = np.zeros((len(paths), *self.preparer.shape), np.uint8)
+        for place, (path, file_sha256) in enumerate(zip(paths, hashes, strict=True)):
             image = self._prepared(path, file_sha256, sandbox)
             if image is None:
                 lost.append(first + place)
@@ -87,11 +87,11 @@ class Writer:
 
 
 def write_prepared_images(
-    files: Sequence[ImageFile], labels: Sequence[str], preparer: ImagePreparer, task: Mapping[str, Any], folder: Path
+    files: ImageFiles, labels: Sequence[str], preparer: ImagePreparer, task: Mapping[str, Any], folder: Path
 ) -> int:
     """Prepare what is not prepared yet; how many images that were is returned."""
     key = _key(files, preparer)
-    index = {"key": key, "case_ids": [file.case_id for file in files], "labels": list(labels)}
+    index = {"key": key, "case_ids": list(files.case_ids), "labels": list(labels)}
     with file_lock(folder.with_name(f".{folder.name}.lock"), wait=False):
         is_done = _is_done(folder, key)
         done = 0 if is_done else _write_array(files, preparer, folder, key)
@@ -121,28 +121,31 @@ def _is_done(folder: Path, key: str) -> bool:
     return is_whole and read_json(folder / INDEX)["key"] == key
 
 
-def _key(files: Iterable[ImageFile], preparer: ImagePreparer) -> str:
+def _key(files: ImageFiles, preparer: ImagePreparer) -> str:
     digest = hashlib.sha256(json.dumps(preparer.to_json(), sort_keys=True).encode())
-    digest.update("\n".join(f"{file.case_id} {file.file_sha256}" for file in files).encode())
+    digest.update("\n".join(list(map("{} {}".format, files.case_ids, files.hashes))).encode())
     return digest.hexdigest()
 
 
-def _write_array(files: Sequence[ImageFile], preparer: ImagePreparer, folder: Path, key: str) -> int:
+def _write_array(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str) -> int:
     """The array of all images in the partial folder; what a run that was broken off has done is kept."""
     most = max(1, MOST_BYTES_IN_A_CHUNK // math.prod(preparer.shape))
-    pieces = chunks_of([(file.path, file.file_sha256) for file in files], most=most)
+    pieces = chunks_of(files.paths, most=most)
     array = _partial(folder) / IMAGES
     done = _resume(folder, [key, len(pieces)])
     if not done:
         # The marks first: those of another array must not be taken for this one's.
         shutil.rmtree(_progress(folder).parent, ignore_errors=True)
-        _make_room(array, (len(files), *preparer.shape))
+        _make_room(array, (len(files.paths), *preparer.shape))
     open_chunks = [number for number in range(len(pieces)) if number not in done]
-    chunks: list[Chunk] = [(number * len(pieces[0]), pieces[number]) for number in open_chunks]
+    size = len(pieces[0])
+    chunks: list[Chunk] = [
+        (number * size, pieces[number], files.hashes[number * size : (number + 1) * size]) for number in open_chunks
+    ]
     writer = Writer(array=str(array), offset=np.load(array, mmap_mode="r").offset, preparer=preparer)
     lost: list[int] = []
     marked = time.monotonic()
-    results = each_chunk(writer, chunks, files=sum(len(rows) for _, rows in chunks), what="prepare")
+    results = each_chunk(writer, chunks, files=sum(len(rows) for _, rows, _ in chunks), what="prepare")
     for number, missing in zip(open_chunks, results, strict=True):
         lost += missing
         done += [] if missing else [number]
@@ -152,10 +155,10 @@ def _write_array(files: Sequence[ImageFile], preparer: ImagePreparer, folder: Pa
     if lost:
         raise UserError(
             "every image of the manifest must still be there, as it was ingested",
-            found=f"{len(lost)} that are not, such as case {files[lost[0]].case_id}",
+            found=f"{len(lost)} that are not, such as case {files.case_ids[lost[0]]}",
             hint="restore the files, or run `medloop ingest` again",
         )
-    return sum(len(rows) for _, rows in chunks)
+    return sum(len(rows) for _, rows, _ in chunks)
 
 
 def _partial(folder: Path) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,8 @@ from medloop.errors import UnknownName, UserError
 
 Format = Literal["png", "jpeg", "bmp", "tiff", "dicom"]
 Pixels = NDArray[np.uint8]
-Meta = dict[str, str | int | float | list[float]]
+MetaValue = str | int | float | list[float]
+Meta = dict[str, MetaValue]
 
 # Centre and width in Hounsfield units.
 WINDOWS: dict[str, tuple[float, float]] = {
@@ -88,8 +91,7 @@ def _checked_window(window: object) -> tuple[float, float]:
     return float(numbers[0]), float(numbers[1])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """One picture of 8 bits, H x W or H x W x 3 (red first), with what may be kept of its file."""
 
     pixels: Pixels
@@ -98,7 +100,7 @@ class Decoded:
     width: int
     height: int
     bits: int
-    meta: Meta = field(default_factory=dict)
+    meta: Mapping[str, MetaValue] = MappingProxyType({})
     patient: str | None = None
     study: str | None = None
     series: str | None = None

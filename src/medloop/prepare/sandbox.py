@@ -160,7 +160,7 @@ class DecoderProcess:
             return None
         return answer
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, *, again: bool = True) -> subprocess.Popen[bytes]:
         package = str(Path(medloop.__file__).parent.parent)
         paths = [package, *(path for path in sys.path if path)]
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -181,8 +181,11 @@ class DecoderProcess:
             _widen(stream)
         try:
             _receive(_stdout(process), len(READY), time.monotonic() + START_SECONDS)
-        except (_Lost, TimeoutError):
+        except (_Lost, TimeoutError) as error:
             self._stop()
+            if again and isinstance(error, _Lost):
+                # Whoever killed the one before may have met this one, too, on its way.
+                return self._start(again=False)
             raise RuntimeError("the decoder process does not start") from None
         return process
 

@@ -71,7 +71,7 @@ def respond(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], memor
         "width": decoded.width,
         "height": decoded.height,
         "bits": decoded.bits,
-        "meta": decoded.meta,
+        "meta": dict(decoded.meta),
         # Not hashed here: the key stays out of the process that strangers' files might take over.
         "who": asdict(who),
     }

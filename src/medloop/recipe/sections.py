@@ -62,6 +62,8 @@ class DataSection(Strict):
     features: Names = ()
     drop: Names = ()
     categories: Names = ()
+    # Kept beside each case for subgroups (site, scanner, sex); the model never sees them.
+    columns: Names = ()
     image: Text | None = None
     index: str | None = None
     split: Text | None = None
@@ -179,13 +181,13 @@ class TrainSection(Strict):
 
 
 class SearchRange(Strict):
-    """The values that tuning may give to one hyperparameter."""
+    """The values that tuning may give to one hyperparameter or one value of `train`."""
 
     low: float | None = None
     high: float | None = None
     log: bool = False
     whole: bool = False
-    choices: tuple[Plain, ...] = ()
+    choices: tuple[bool | int | float | str | None, ...] = ()
 
     @model_validator(mode="after")
     def _is_a_range_or_choices(self) -> SearchRange:
@@ -196,6 +198,8 @@ class SearchRange(Strict):
             raise ValueError(f"low {self.low} must be below high {self.high}")
         if self.log and (self.low or 0) <= 0:
             raise ValueError("a logarithmic range must begin above 0")
+        if self.whole and any(end is not None and end % 1 for end in (self.low, self.high)):
+            raise ValueError(f"a range of whole numbers must have whole ends, not {self.low} and {self.high}")
         return self
 
 
@@ -240,18 +244,43 @@ class EvaluateSection(Strict):
 
 
 class GateRule(Strict):
-    """One figure of the report and what it must reach."""
+    """One figure and what it must reach: a fixed limit, or a limit against the champion on the same test cases."""
 
     metric: str
     at_least: float | None = None
     at_most: float | None = None
+    # The lower end of the gain over the champion must be above -not_worse_by, or above better_by.
+    not_worse_by: Annotated[float, Field(gt=0)] | None = None
+    better_by: Annotated[float, Field(ge=0)] | None = None
     bound: Literal["value", "lower", "upper"] = "value"
+    # A column of the cases: the rule must then hold in each of its groups.
+    each: Text | None = None
 
     @model_validator(mode="after")
     def _has_one_limit(self) -> GateRule:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("a gate rule has either `at_least` or `at_most`")
+        limits = (self.at_least, self.at_most, self.not_worse_by, self.better_by)
+        if sum(limit is not None for limit in limits) != 1:
+            raise ValueError("a gate rule has one of `at_least`, `at_most`, `not_worse_by` and `better_by`")
+        if (self.compares or self.each) and not self.metric.startswith("test_"):
+            raise ValueError(
+                "a rule against the champion or for each subgroup needs a figure on test cases: `test_...`"
+            )
+        if self.compares and self.bound != "value":
+            raise ValueError(
+                "a rule against the champion always speaks of the lower bound of the gain: leave out `bound`"
+            )
         return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether it needs a champion."""
+        return self.not_worse_by is not None or self.better_by is not None
+
+    @property
+    def limit(self) -> float:
+        """What the figure, or the gain over the champion, must reach."""
+        margin = None if self.not_worse_by is None else -self.not_worse_by
+        return next(limit for limit in (self.at_least, self.at_most, self.better_by, margin) if limit is not None)
 
 
 class GateSection(Strict):
@@ -261,3 +290,10 @@ class GateSection(Strict):
         GateRule(metric="cv_recall_mean", at_least=0.95),
         GateRule(metric="cv_recall_std", at_most=0.05),
     )
+    # The chance to notice what is there for which "need n >= ..." is computed.
+    power: Probability = 0.8
+    # ignore: a champion of other classes, or one that cannot answer these cases, is not compared with.
+    champion: Literal["compare", "ignore"] = "compare"
+    # Audit findings that may not have been accepted; `any` stands for all.
+    forbid: Names = ()
+    second_person: bool = False

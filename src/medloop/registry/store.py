@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 from medloop.bundle import files
 from medloop.case import RuleOutcome, Verdict
 from medloop.errors import BrokenBundle, GateRefusal, UserError
+from medloop.registry.signing import check_signature, sign_bundle
 from medloop.storage import atomic_folder, file_lock, read_json, sha256_file, write_json
 
 POINTER = "champion.json"
 LINK = "latest"
 METADATA = "promotion_metadata.json"
 DESCRIPTION = "version.json"
+SIGNATURE = "bundle.sig"
 RESTORE = "restore the version's folder from a backup, or roll back: `medloop models rollback`"
 
 
@@ -30,6 +32,7 @@ class Version:
     bundle: str
     verdict: Verdict
     created: str
+    by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +56,20 @@ def read_verdict(path: Path) -> Verdict:
     if not path.is_file():
         raise GateRefusal("a model needs the gate's verdict", found="none", hint="run `medloop gate`")
     content = read_json(path)
-    return Verdict(**{**content, "rules": tuple(RuleOutcome(**rule) for rule in content["rules"])})
+    rules, warnings = tuple(RuleOutcome(**rule) for rule in content["rules"]), tuple(content.get("warnings", ()))
+    return Verdict(**{**content, "rules": rules, "warnings": warnings})
 
 
 class ModelStore:
-    """The folder of versions; every change is made under one lock."""
+    """The folder of versions; every change is made under one lock.
 
-    def __init__(self, folder: Path) -> None:
+    With a public key, only bundles that were signed with the private one may be promoted or loaded.
+    """
+
+    def __init__(self, folder: Path, *, verify_key: Path | None = None) -> None:
         self.folder = folder
         self.versions_folder = folder / "versions"
+        self.verify_key = verify_key
 
     def versions(self) -> Iterator[Version]:
         """All versions, oldest first."""
@@ -78,39 +86,65 @@ class ModelStore:
         content = read_json(folder / DESCRIPTION)
         verdict = read_verdict(folder / "verdict.json")
         return Version(
-            number=number, folder=folder, bundle=content["bundle"], verdict=verdict, created=content["created"]
+            number=number,
+            folder=folder,
+            bundle=content["bundle"],
+            verdict=verdict,
+            created=content["created"],
+            by=content.get("by", ""),
         )
+
+    def bundle(self, number: int) -> Path:
+        """The bundle of a version, its signature checked where one is demanded; the Predictor checks its bytes."""
+        version = self.version(number)
+        self._check_signature(version)
+        return version.folder / "bundle"
 
     def champion(self) -> Champion | None:
         """What serves now."""
         path = self.folder / POINTER
         return Champion(**read_json(path)) if path.is_file() else None
 
-    def register(self, bundle: Path, report: Path, verdict: Verdict) -> Version:
-        """A new version of exactly these bytes; the one that exists if they were registered with this decision."""
+    def challenger(self) -> Version | None:
+        """The newest version that came after the champion and has not served; it may shadow it."""
+        now = self.champion()
+        newer = [one for one in self.versions() if not one.verdict.smoke and (now is None or one.number > now.version)]
+        return newer[-1] if newer and (now is None or newer[-1].number != now.previous) else None
+
+    def register(
+        self, bundle: Path, report: Path, verdict: Verdict, *, by: str = "", key: Path | None = None
+    ) -> Version:
+        """A new version of exactly these bytes, signed with the key if there is one; once for each decision on them."""
         digest = files.verify(bundle)
         _check_binding(digest, verdict)
         with self._locked():
-            known = (one for one in self.versions() if one.bundle == digest and _is_same(one.verdict, verdict))
-            if (version := next(known, None)) is not None:
-                return version
+            for one in self.versions():
+                is_signed = key is None or (one.folder / SIGNATURE).is_file()
+                if one.bundle == digest and is_signed and _is_same(one.verdict, verdict):
+                    return one
             number = max((version.number for version in self.versions()), default=0) + 1
             with atomic_folder(self.versions_folder / str(number)) as target:
                 shutil.copytree(bundle, target / "bundle")
                 shutil.copytree(report, target / "report")
                 shutil.copy(report / "card.md", target / "card.md")
                 write_verdict(verdict, target / "verdict.json")
-                write_json(target / DESCRIPTION, {"bundle": digest, "created": _now(), "files": _beside_bundle(target)})
+                if key is not None:
+                    sign_bundle(target / "bundle", target / SIGNATURE, key=key)
+                facts = {"bundle": digest, "created": _now(), "by": by}
+                write_json(target / DESCRIPTION, {**facts, "files": _beside_bundle(target)})
         return self.version(number)
 
-    def promote(self, number: int, *, by: str) -> Champion:
-        """Let this version serve, if the gate passed exactly these bytes."""
+    def promote(self, number: int, *, by: str, second_person: bool = False) -> Champion:
+        """Let this version serve, if the gate passed exactly these bytes, against the champion that serves now."""
         with self._locked():
             version = self.version(number)
             self._check_may_serve(version)
             now = self.champion()
             if now is not None and now.version == number:
                 return now
+            _check_up_to_date(version, now)
+            if second_person or version.verdict.gate.get("second_person"):
+                _check_second_person(version, by)
             return self._point(version, previous=now.version if now else None, by=by)
 
     def rollback(self, *, by: str) -> Champion:
@@ -132,6 +166,7 @@ class ModelStore:
             champion = self.champion()
             if champion is not None:
                 version = self.version(champion.version)
+                problems += self._signature_problems(version)
                 if version.bundle != champion.bundle:
                     problems.append(f"{POINTER} names other bytes than version {champion.version} has")
                 self._mirror(version, champion)
@@ -142,20 +177,29 @@ class ModelStore:
         return file_lock(self.folder / ".lock")
 
     def _check_may_serve(self, version: Version) -> None:
-        digest = files.verify(version.folder / "bundle")
         if problems := _problems(version):
             raise BrokenBundle("a version must be as it was registered", found="; ".join(problems), hint=RESTORE)
-        _check_binding(digest, version.verdict)
+        self._check_signature(version)
+        _check_binding(version.bundle, version.verdict)
         edition = files.read_meta(version.folder / "bundle")["edition"]
         if not version.verdict.passed or version.verdict.smoke or edition != version.verdict.edition:
-            failed = [
-                f"{rule.name} {rule.needed}, found {rule.found}" for rule in version.verdict.rules if not rule.passed
-            ]
+            failed = [str(rule) for rule in version.verdict.rules if not rule.passed]
             raise GateRefusal(
                 "only a version that passed the gate may serve",
                 found="; ".join(failed) or "a verdict on another edition",
                 hint="mend what the gate names and train again; the rules are in params.yaml, section gate",
             )
+
+    def _check_signature(self, version: Version) -> None:
+        if self.verify_key is not None:
+            check_signature(version.folder / "bundle", version.folder / SIGNATURE, key=self.verify_key)
+
+    def _signature_problems(self, version: Version) -> list[str]:
+        try:
+            self._check_signature(version)
+        except BrokenBundle as error:
+            return [f"version {version.number}: {error.found}"]
+        return []
 
     def _point(self, version: Version, *, previous: int | None, by: str) -> Champion:
         champion = Champion(version=version.number, bundle=version.bundle, previous=previous, promoted=_now(), by=by)
@@ -182,6 +226,33 @@ def _check_binding(digest: str, verdict: Verdict) -> None:
         )
 
 
+def _check_up_to_date(version: Version, now: Champion | None) -> None:
+    """A comparison with a champion that was replaced in the meantime says nothing about the one that serves."""
+    verdict = version.verdict
+    rules = verdict.gate.get("rules", ())
+    if not any(rule.get("not_worse_by") is not None or rule.get("better_by") is not None for rule in rules):
+        return
+    against = verdict.champion["bundle"] if verdict.champion is not None else None
+    serves = now.bundle if now is not None else None
+    if against == serves or serves is None or (now is not None and now.previous == version.number):
+        return
+    raise GateRefusal(
+        "a version must have been compared with the champion that serves",
+        found=f"a comparison with {'none' if against is None else against[:12]}, and {serves[:12]} serves",
+        hint="run `medloop gate` and `medloop register` again; a version that served before: `medloop models rollback`",
+    )
+
+
+def _check_second_person(version: Version, by: str) -> None:
+    first, second = version.by.strip().casefold(), by.strip().casefold()
+    if not first or not second or first == second or "unknown" in {first, second}:
+        raise GateRefusal(
+            "a second person must promote (gate.second_person)",
+            found=f"registered by {version.by or 'nobody known'}, to be promoted by {by or 'nobody known'}",
+            hint="let somebody else run `medloop models promote`; `user` in config.yaml says who one is",
+        )
+
+
 def _problems(version: Version) -> list[str]:
     try:
         digest = files.verify(version.folder / "bundle")
@@ -203,8 +274,14 @@ def _beside_bundle(folder: Path) -> dict[str, str]:
 
 
 def _is_same(first: Verdict, second: Verdict) -> bool:
-    """Whether two verdicts decide the same for the same reasons, whenever they were made."""
-    return replace(first, created="") == replace(second, created="")
+    """Whether two verdicts decide the same by the same rules, against the same champion; latencies vary."""
+    return _decision(first) == _decision(second)
+
+
+def _decision(verdict: Verdict) -> tuple[Any, ...]:
+    against = (verdict.champion or {}).get("bundle")
+    rules = [(rule.name, rule.needed, rule.passed) for rule in verdict.rules]
+    return verdict.bundle, verdict.edition, verdict.passed, verdict.smoke, verdict.gate, against, rules
 
 
 def _now() -> str:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 import re
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from medloop.errors import UserError
 from medloop.registry.store import Version
-from medloop.storage import read_json
+from medloop.storage import read_json, sha256_bytes
 from medloop.storage.atomic import scratch_folder
 
 # The names that dashboards of the tutorial systems read.
 SHORT = {"logistic_regression": "lr", "decision_tree": "dt", "random_forest": "rf"}
 MODEL_FOLDER = "model"
+# How a server says that it does not know an address.
+LACKING = {404, 405, 501}
 SQLITE = "sqlite:///"
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+CONNECT_SECONDS = 5
+# MLflow takes no more in one request.
+MOST_METRICS = 1000
 # Left to itself MLflow waits four minutes for a server that is away.
 DEFAULTS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 
@@ -44,6 +53,7 @@ class Tracker:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         if self.uri.startswith(SQLITE):
             _make_database(Path(self.uri.removeprefix(SQLITE)))
+        _refuse_dead_database(self.uri)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def record(self, version: Version, *, promoted: bool) -> str:
@@ -57,30 +67,80 @@ class Tracker:
             return str(known.run_id)
         experiment, tags = self._experiment_id(client), _tags(version, report)
         _end_broken_runs(client, experiment, version)
-        run = client.create_run(experiment, run_name=f"{report['name']} {version.number}", tags=tags)
-        run_id = str(run.info.run_id)
+        run_id = _run_of_training(client, experiment, report, tags)
         _log(client, run_id, report, promoted=promoted)
         client.log_artifacts(run_id, str(version.folder / "report"))
         client.log_artifact(run_id, str(version.folder / "verdict.json"))
         client.log_artifact(run_id, str(version.folder / "report" / "plots" / "confusion_matrix.png"))
-        _log_model(client, run_id, version)
+        model_id = _begin_model(client, experiment, run_id, report["name"])
+        source = _log_model(client, run_id, version, model_id)
         client.set_terminated(run_id)
-        _register(client, run_id, report["name"], tags)
+        _make_sure_of_model(client, report["name"])
+        client.create_model_version(report["name"], source, run_id, tags=tags, model_id=model_id)
         return run_id
 
-    def point(self, champion: Version, previous: Version | None) -> None:
+    def point(self, champion: Version, previous: Version | None, challenger: Version | None = None) -> None:
         """Let MLflow's aliases say what the pointer says, as far as the versions were recorded."""
         name = _report(champion)["name"]
         with _told_when_away(self.uri):
             client = self.client()
-            for alias, version in (("champion", champion), ("previous", previous)):
+            for alias, version in (("champion", champion), ("previous", previous), ("challenger", challenger)):
                 known = _mirrored(client, version, name) if version is not None else None
                 if known is not None:
                     client.set_registered_model_alias(name, alias, known.version)
+                elif version is None:
+                    client.delete_registered_model_alias(name, alias)
+
+    def begin(self, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any], parent: str | None = None) -> str:
+        """A run that is written while it goes on; one of the same name and tags that goes on already is joined."""
+        with _told_when_away(self.uri):
+            from mlflow.entities import Param
+
+            client = self.client()
+            experiment = self._experiment_id(client)
+            if found := _running(client, experiment, {**tags, "mlflow.runName": name}):
+                return found
+            tags = {**tags, "mlflow.parentRunId": parent} if parent else tags
+            run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+            client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+            return run_id
+
+    def log_points(self, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
+        """Figures with their name, value, moment in milliseconds and step."""
+        with _told_when_away(self.uri):
+            from mlflow.entities import Metric
+
+            metrics = [Metric(name, value, when, step) for name, value, when, step in points if _is_finite(value)]
+            for start in range(0, len(metrics), MOST_METRICS):
+                self.client().log_batch(run_id, metrics=metrics[start : start + MOST_METRICS])
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Words on a run; a `state` ends it."""
+        with _told_when_away(self.uri):
+            client = self.client()
+            for name, value in tags.items():
+                client.set_tag(run_id, name, value)
+            if "state" in tags:
+                client.set_terminated(run_id, "FAILED" if tags["state"] == "failed" else "FINISHED")
 
     def _experiment_id(self, client: Any) -> str:
         known = client.get_experiment_by_name(self.experiment)
         return str(known.experiment_id if known else client.create_experiment(self.experiment, self.artifacts))
+
+
+def _refuse_dead_database(uri: str) -> None:
+    """MLflow tries a database for more than a minute and a half; one try tells as much."""
+    from mlflow.store.db.utils import sqlalchemy  # type: ignore[attr-defined]
+
+    place = urlsplit(uri)
+    port = place.port or PORTS.get(place.scheme.split("+")[0])
+    if port is None or place.scheme.startswith("http"):
+        return
+    if place.hostname is not None:
+        socket.create_connection((place.hostname, port), CONNECT_SECONDS).close()
+    engine = sqlalchemy.create_engine(uri)
+    engine.connect().close()
+    engine.dispose()
 
 
 def _make_database(path: Path) -> None:
@@ -104,7 +164,7 @@ def _told_when_away(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError, ImportError) as error:
         place = re.sub(r"//[^/@]*@", "//", uri)
         raise UserError(
             "the MLflow server must answer",
@@ -161,8 +221,22 @@ def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _log_model(client: Any, run_id: str, version: Version) -> None:
-    """A pyfunc that names a loader and carries the bundle: plain artifacts, which every server keeps."""
+def _begin_model(client: Any, experiment: str, run_id: str, name: str) -> str | None:
+    """A logged model of this run; none where the server, such as DagsHub's or one of MLflow 2, keeps none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_logged_model(experiment, name=name, source_run_id=run_id).model_id)
+    except MlflowException as error:
+        if error.get_http_status_code() not in LACKING:  # type: ignore[no-untyped-call]
+            raise
+        logging.getLogger("medloop").info("this MLflow server has no logged models: the run's artifacts hold the model")
+        return None
+
+
+def _log_model(client: Any, run_id: str, version: Version, model_id: str | None) -> str:
+    """A pyfunc that names a loader and carries the bundle, in the logged model or in the run; where it lies."""
+    from mlflow.entities import LoggedModelOutput
     from mlflow.pyfunc import save_model
 
     with tempfile.TemporaryDirectory() as folder:
@@ -173,7 +247,12 @@ def _log_model(client: Any, run_id: str, version: Version) -> None:
             data_path=str(version.folder / "bundle"),
             pip_requirements=["medloop"],
         )
-        client.log_artifacts(run_id, str(target), MODEL_FOLDER)
+        if model_id is None:
+            client.log_artifacts(run_id, str(target), MODEL_FOLDER)
+            return f"{client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
+        client.log_model_artifacts(model_id, str(target))
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    return str(client.finalize_logged_model(model_id, "READY").artifact_location)
 
 
 def _report(version: Version) -> dict[str, Any]:
@@ -187,8 +266,30 @@ def _tags(version: Version, report: Mapping[str, Any]) -> dict[str, str]:
         "bundle": version.bundle,
         "data_version": report["data_version"],
         "edition": report["edition"],
+        "recipe": sha256_bytes(json.dumps(report.get("recipe"), sort_keys=True).encode())[:16],
         "verdict": "passed" if version.verdict.passed else "refused",
     }
+
+
+def _running(client: Any, experiment: str, tags: Mapping[str, str]) -> str | None:
+    same = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found = client.search_runs([experiment], f"{same} and attributes.status = 'RUNNING'", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _run_of_training(client: Any, experiment: str, report: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """The run that has the epochs of this training, if no version has it yet; else a new one."""
+    name, training = f"{report['name']} {tags['medloop_version']}", report["model"].get("training")
+    same = f"tags.training = '{training}' and attributes.status = 'FINISHED'"
+    trained = client.search_runs([experiment], same) if training else []
+    free = [run for run in trained if "bundle" not in run.data.tags]
+    if not free:
+        return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+    run_id = str(free[0].info.run_id)
+    for key, value in tags.items():
+        client.set_tag(run_id, key, value)
+    client.update_run(run_id, status="RUNNING", name=name)
+    return run_id
 
 
 def _end_broken_runs(client: Any, experiment: str, version: Version) -> None:
@@ -198,11 +299,9 @@ def _end_broken_runs(client: Any, experiment: str, version: Version) -> None:
         client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _register(client: Any, run_id: str, name: str, tags: Mapping[str, str]) -> None:
+def _make_sure_of_model(client: Any, name: str) -> None:
     if not any(model.name == name for model in client.search_registered_models(f"name = '{name}'")):
         client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
-    client.create_model_version(name, source, run_id, tags=tags)
 
 
 def _mirrored(client: Any, version: Version, name: str) -> Any | None:

@@ -14,6 +14,7 @@ from medloop.storage import write_text
 
 LIKE = {
     "chest-ct": "images: phantoms of chest CT slices in four classes, made on the spot",
+    "medical-mnist": "images: phantoms of six kinds of picture, as small as those of Medical MNIST",
     "breast-cancer": "a table: the Wisconsin breast cancer measurements that come with scikit-learn",
 }
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")

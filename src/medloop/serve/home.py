@@ -1,37 +1,194 @@
-"""The plain page at `/`: what serves, and a line that tries it."""
+"""The plain page at `/`: choose a scan or fill in the values, press Predict, see the class; it needs no scripts."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
 
 from medloop import page
 from medloop.bundle.predictor import Predictor
+from medloop.case import Prediction, Row
+from medloop.errors import RejectedInput
+from medloop.serve.predictions import asker_of, is_form, service_of, uploads_of, words_of
+from medloop.serve.routes import HotRoute, takes
+from medloop.serve.service import Asker, Service
+from medloop.serve.uploads import Upload
+
+MOST_FORM_BYTES = 1_000_000
+MOST_SHOWN = 16
+ACCEPT = ".png,.jpg,.jpeg,.dcm,.dicom,.tif,.tiff,.bmp,image/*,application/dicom"
+
+STYLE = """<style>
+form.ask { border: 1px solid var(--line); border-radius: .5rem; padding: 1.2rem 1.4rem; margin: 1.5rem 0; }
+form.ask label { display: block; font-weight: 600; margin-bottom: .5rem; }
+form.ask input { font: inherit; max-width: 100%; }
+form.ask .fields { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .8rem 1.2rem; }
+form.ask .fields label { font-weight: 400; font-size: .9rem; margin: 0; overflow-wrap: anywhere; }
+form.ask .fields input { width: 100%; padding: .35rem .5rem; border: 1px solid var(--line); border-radius: .3rem; }
+form.ask button { font: inherit; font-weight: 600; color: #fff; background: var(--accent); border: 0;
+  border-radius: .3rem; padding: .55rem 1.4rem; margin-top: 1rem; cursor: pointer; }
+form.ask button:hover, form.ask button:focus-visible { filter: brightness(1.15); }
+:focus-visible { outline: 3px solid #f0b429; outline-offset: 2px; }
+.answer { border: 1px solid var(--line); border-left: .4rem solid var(--accent); border-radius: .5rem;
+  padding: 1rem 1.4rem; margin: 1.2rem 0; display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
+.answer.none { border-left-color: var(--warn); } .answer.refused { border-left-color: var(--severe); }
+.answer > div { flex: 1 1 20rem; min-width: 0; } .answer h2 { border: 0; padding: 0; margin: 0 0 .2rem; }
+.answer .class { font-size: 1.6rem; font-weight: 700; margin: .2rem 0; } .answer .file { overflow-wrap: anywhere; }
+.answer img { width: 15rem; border-radius: .3rem; display: block; } .answer figure { margin: 0; }
+.share { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr 4rem; gap: .3rem .8rem; margin: .7rem 0; }
+.share meter { width: 100%; height: 1.2rem; }
+</style>"""
+
+web = APIRouter(route_class=HotRoute, include_in_schema=False)
 
 
-def home_page(predictor: Predictor) -> str:
-    """A page that needs no scripts."""
+@web.get("/", openapi_extra=takes("reader"))
+async def home(request: Request) -> Response:
+    """The page before anything was asked."""
+    return _page(service_of(request).serving.predictor, [])
+
+
+@web.post("/", openapi_extra=takes("reader"))
+async def ask(request: Request) -> Response:
+    """The page with the answers."""
+    service = service_of(request)
+    service.check()
+    predictor = service.serving.predictor
+    with service.bodies.open(request, most=None if is_form(request) else MOST_FORM_BYTES) as body:
+        content = await body.read()
+        try:
+            if is_form(request):
+                shown = await _ask_images(service, uploads_of(request, content), asker_of(request))
+            else:
+                row = row_of(predictor, content)
+                shown = [_answer(one) for one in await service.predict_rows([row], ["form"], asker_of(request))]
+        except RejectedInput as error:
+            return _page(predictor, [_refusal("", error)], status=error.http_status)
+    return _page(predictor, shown)
+
+
+def row_of(predictor: Predictor, content: bytes | bytearray) -> Row:
+    """The values of a form; an empty field is an unknown value."""
+    if predictor.is_image:
+        raise RejectedInput("this model takes images", found="a form of values", hint="choose a file")
+    try:
+        given = dict(parse_qsl(content.decode(), keep_blank_values=True, max_num_fields=10_000))
+    except ValueError:
+        raise RejectedInput("a form must be well formed", found="something else", hint="use the page") from None
+    numbers = {column.name for column in predictor.preparer.columns if column.kind == "number"}
+    return {name: _number(name, text) if name in numbers and text else text or None for name, text in given.items()}
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise RejectedInput(f"'{name}' must be a number", found="a text", hint="leave unknown values empty") from None
+
+
+async def _ask_images(service: Service, files: Sequence[Upload], asker: Asker) -> list[str]:
+    predictor = service.serving.predictor
+    answers = await service.predict_files(files, asker)
+    shown = []
+    for number, (file, answer) in enumerate(zip(files, answers, strict=True)):
+        if isinstance(answer, RejectedInput):
+            shown.append(_refusal(file.name, answer))
+            continue
+        # Pictures make a page of many answers too heavy.
+        picture = await _heatmap(service, predictor, file) if number < MOST_SHOWN else b""
+        shown.append(_answer(answer, file=file.name, picture=picture))
+    return shown
+
+
+async def _heatmap(service: Service, predictor: Predictor, file: Upload) -> bytes:
+    return await service.engine.run(lambda _: predictor.heatmap(file.data))
+
+
+def _page(predictor: Predictor, shown: Sequence[str], *, status: int = 200) -> Response:
     meta = predictor.meta
-    columns = [(column["name"], column["kind"]) for column in meta["preparer"]["columns"]]
-    record = {name: None for name, _ in columns}
     positive = ", ".join(meta["positive"]) or "none named"
-    return page.page(
-        f"{meta['name']} is being served",
+    threshold = f"Threshold: {_figure(meta['threshold']['value'])}, by the rule {meta['threshold']['rule']}."
+    form = _file_form() if predictor.is_image else _row_form(predictor)
+    text = page.page(
+        str(meta["name"]),
         lead=f"{meta['model']['name']}, version {predictor.version}, bundle {predictor.hash[:12]}",
         body=[
-            page.section(
-                "Ask it",
-                page.paragraph("POST a record to /v1/predictions; null stands for an unknown value."),
-                page.code(json.dumps({"records": [record]})),
-                page.link("/docs", "All requests, to read and to try"),
-            ),
+            STYLE,
+            *shown,
+            form,
             page.section(
                 "How it decides",
                 page.paragraph(f"Classes: {', '.join(meta['classes'])}. Positive: {positive}."),
-                page.paragraph(f"Threshold: {meta['threshold']['value']}, by the rule {meta['threshold']['rule']}."),
+                page.paragraph(threshold),
                 page.paragraph(
-                    "It gives no class where it is too close to call or far from anything seen in training."
+                    "It gives no class where it is too close to call or far from anything seen in training. "
+                    "Every answer is written down; a wrong one can be corrected."
                 ),
+                page.link("docs", "All requests, to read and to try"),
             ),
-            page.section("Columns", page.table(("name", "kind"), columns)),
         ],
+    )
+    return HTMLResponse(text, status)
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3g}"
+
+
+def _file_form() -> str:
+    return (
+        '<form class="ask" method="post" enctype="multipart/form-data">'
+        '<label for="files">Choose scans (PNG, JPEG or DICOM)</label>'
+        f'<input id="files" name="files" type="file" accept="{ACCEPT}" multiple required>'
+        '<div><button type="submit">Predict</button></div></form>'
+    )
+
+
+def _row_form(predictor: Predictor) -> str:
+    fields = "".join(_field(column) for column in predictor.preparer.columns)
+    return (
+        '<form class="ask" method="post"><label>Values of one case; leave empty what is unknown</label>'
+        f'<div class="fields">{fields}</div><button type="submit">Predict</button></form>'
+    )
+
+
+def _field(column: Any) -> str:
+    kind = ' inputmode="decimal"' if column.kind == "number" else ""
+    return f'<label>{escape(column.name)}<input name="{escape(column.name)}" autocomplete="off"{kind}></label>'
+
+
+def _answer(prediction: Prediction, *, file: str = "", picture: bytes = b"") -> str:
+    said = prediction.label if prediction.label is not None else "No class"
+    why = f"<p>{escape(prediction.reason)}</p>" if prediction.reason else ""
+    remaining = ", ".join(prediction.conformal_set)
+    image = page.figure(picture, caption="What speaks for the class, in colour") if picture else ""
+    kind = "none" if prediction.abstained else ""
+    return (
+        f'<section class="answer {kind}"><div><p class="soft file">{escape(file) or "Answer"}</p>'
+        f'<p class="class">{escape(said)}</p>{why}{_shares(prediction)}'
+        f"<p>Classes that remain possible: {escape(remaining)}</p>"
+        f'<p class="soft">Prediction <code>{escape(prediction.id)}</code>, {prediction.latency_ms:.0f} ms</p></div>'
+        f"{image}</section>"
+    )
+
+
+def _shares(prediction: Prediction) -> str:
+    likeliest = sorted(prediction.probabilities.items(), key=lambda one: -one[1])
+    lines = (
+        f'<span>{escape(name)}</span><meter min="0" max="1" value="{share:.4f}"></meter><span>{share:.1%}</span>'
+        for name, share in likeliest
+    )
+    return f'<div class="share">{"".join(lines)}</div>'
+
+
+def _refusal(file: str, error: RejectedInput) -> str:
+    name = escape(file) or "Not answered"
+    return (
+        f'<section class="answer refused"><div><p class="soft file">{name}</p><p class="class">Cannot be used</p>'
+        f"<p>{escape(words_of(error))}</p><p>{escape(error.hint)}</p></div></section>"
     )

@@ -1,16 +1,47 @@
-"""Starting the service: which bundle, which address."""
+"""Starting the service: which bundle, which address, how many processes."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from medloop.bundle.predictor import Predictor
 from medloop.errors import UserError
+from medloop.feedback import open_feedback
 from medloop.registry.store import ModelStore
+from medloop.serve.champion import Watcher, load_predictor, load_serving
+from medloop.serve.engine import cores
 from medloop.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from medloop.serve.service import Service
+
+__all__ = ["address_of", "build_app", "check_address", "listen", "load_predictor", "run_service"]
+
+KEEP_ALIVE_SECONDS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What each process of the service needs to know."""
+
+    settings: Settings
+    folder: Path
+    bundle: Path | None
+
+    @property
+    def store(self) -> ModelStore:
+        """The model store to follow where no bundle is given."""
+        key = self.settings.signing.verify_key
+        models = self.folder / self.settings.models
+        return ModelStore(models, verify_key=self.folder / key if key else None)
 
 
 def run_service(
@@ -20,26 +51,93 @@ def run_service(
     bundle: Path | None,
     host: str | None = None,
     port: int | None = None,
+    workers: int | None = None,
+    auth: bool | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until interrupted; `say` is told where, port 0 standing for any that is free."""
+    given = {"host": host, "port": port, "workers": workers, "auth": auth}
+    serve = settings.serve.model_copy(update={name: value for name, value in given.items() if value is not None})
+    if not serve.auth:
+        check_address(serve.host)
+    plan = Plan(settings=settings.model_copy(update={"serve": serve}), folder=folder, bundle=bundle)
+    app = build_app(plan)
+    service: Service = app.state.service
+    secret = service.feedback.keys.first_admin() if serve.auth else None
+    with listen(serve.host, serve.port) as listener:
+        say(f"serving {service.serving.predictor.meta['name']} on {address_of(listener)} (/docs; Ctrl-C ends it)")
+        if secret:
+            say(f"the first admin key, shown this once: {secret}")
+            say("in a browser: any name, and the key as the password; more keys: `medloop keys create`")
+        _serve(plan, app, listener)
+
+
+def build_app(plan: Plan) -> FastAPI:
+    """The application of one process, its model loaded and tried."""
+    import cv2
+
+    # Each worker thread decodes by itself; OpenCV's own threads would stand in their way.
+    cv2.setNumThreads(1)
+    threads = plan.settings.serve.threads or cores()
+    watcher = Watcher(plan.store, threads=threads)
+    # The model is read while the libraries of the service load.
+    with ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(partial(load_serving, plan.bundle, threads=threads) if plan.bundle else watcher.load)
+        from medloop.serve.app import create_app
+        from medloop.serve.service import Service
+
+        feedback = open_feedback(plan.settings.feedback, root=plan.folder)
+        try:
+            store = None if plan.bundle else plan.store
+            serving = loading.result()
+            service = Service(plan.settings, root=plan.folder, serving=serving, feedback=feedback, store=store)
+        except BaseException:
+            feedback.close()
+            raise
+    return create_app(service, hosts=known_hosts(plan.settings), watcher=watcher if store else None)
+
+
+def build_worker(plan: Plan) -> FastAPI:
+    """The application of one of several processes."""
+    from medloop.serve.logs import log_to_stderr
+
+    log_to_stderr()
+    return build_app(plan)
+
+
+def known_hosts(settings: Settings) -> tuple[str, ...] | None:
+    """The names by which the service may be called; any where it listens to everybody and none is named."""
+    serve = settings.serve
+    everybody = serve.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
+    return None if everybody and not serve.hosts else ("localhost", serve.host, *serve.hosts)
+
+
+def _serve(plan: Plan, app: FastAPI, listener: socket.socket) -> None:
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
-    from medloop.serve.app import create_app
+    from medloop.serve.logs import log_to_stderr
+    from medloop.serve.protocol import GuardedProtocol
 
-    address = host or settings.serve.host
-    check_address(address)
-    predictor = load_predictor(bundle, folder / settings.models)
-    if predictor.meta["preparer"]["kind"] != "table":
-        raise UserError(
-            "the service answers for tables so far",
-            found="a bundle for images",
-            hint="score images with `medloop predict FOLDER --bundle DIR`",
-        )
-    with listen(address, settings.serve.port if port is None else port) as listener:
-        say(f"serving {predictor.meta['name']} on {address_of(listener)} (requests: /docs; Ctrl-C ends it)")
-        config = uvicorn.Config(create_app(predictor), log_level="warning", server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
+    serve = plan.settings.serve
+    options: dict[str, Any] = {
+        "http": partial(GuardedProtocol, head_seconds=serve.head_seconds),
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": serve.drain_seconds,
+    }
+    log_to_stderr()
+    if serve.workers == 1:
+        uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listener])
+        return
+    # That it was loaded here has shown that every process can load it.
+    app.state.service.close()
+    factory = partial(build_worker, plan)
+    Multiprocess(uvicorn.Config(factory, factory=True, workers=serve.workers, **options), sockets=[listener]).run()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -66,31 +164,14 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def load_predictor(bundle: Path | None, models: Path) -> Predictor:
-    """The bundle in a folder, or the champion of the model store."""
-    if bundle is not None:
-        return Predictor.load(bundle)
-    store = ModelStore(models)
-    champion = store.champion()
-    if champion is None:
-        raise UserError(
-            "a model must have been promoted before it can serve",
-            found="no champion in the model store",
-            hint="run `medloop run`, or serve one bundle: `medloop serve --bundle work/bundle`",
-        )
-    predictor = Predictor.load(store.version(champion.version).folder / "bundle")
-    predictor.version = str(champion.version)
-    return predictor
-
-
 def check_address(host: str) -> None:
     """Without access control the service answers this machine alone."""
     loopback = host == "localhost" or _is_loopback(host)
     if not loopback:
         raise UserError(
-            "the service must listen on this machine alone while it has no access control",
+            "a service without access control must listen on this machine alone",
             found=host,
-            hint="use 127.0.0.1 and put a proxy that asks for credentials in front of it",
+            hint="leave out --no-auth (serve.auth: false), or use 127.0.0.1",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,6 +33,12 @@ class RecordsBody(_Body):
     records: Annotated[list[Record], Field(min_length=1, max_length=MOST_RECORDS)]
 
 
+class ImageBody(_Body):
+    """The short form: one image file in base64."""
+
+    image: Annotated[str, Field(min_length=1)]
+
+
 class PredictionBody(BaseModel):
     """One answer."""
 
@@ -54,10 +60,40 @@ class PredictionBody(BaseModel):
         return cls.model_validate(prediction, from_attributes=True)
 
 
+class FilePredictionBody(PredictionBody):
+    """One answer, and the name of the file that it is for."""
+
+    file: str
+
+
+class RejectedBody(BaseModel):
+    """A file that could not be used; the others were."""
+
+    file: str
+    number: int
+    message: str
+    hint: str
+
+
 class PredictionsBody(BaseModel):
     """The answers, in the order of the records."""
 
     predictions: list[PredictionBody]
+
+
+class FilePredictionsBody(BaseModel):
+    """The answers, in the order of the files, and the files that got none."""
+
+    predictions: list[FilePredictionBody]
+    rejected: list[RejectedBody]
+
+
+class StoredBody(PredictionBody):
+    """An answer that was given, when and for what."""
+
+    at: str
+    kind: str
+    has_input: bool
 
 
 class ColumnBody(BaseModel):
@@ -77,10 +113,75 @@ class ModelBody(BaseModel):
     positive: list[str]
     threshold: float | None
     threshold_rule: str
+    kind: str
     columns: list[ColumnBody]
+    input: dict[str, Any] | None
     data_version: str
     edition: str
     created: str
+
+
+class VersionBody(BaseModel):
+    """One registered version."""
+
+    version: int
+    bundle: str
+    created: str
+    gate: Literal["passed", "refused"]
+    is_champion: bool
+
+
+class VersionsBody(BaseModel):
+    """Every registered version, oldest first."""
+
+    versions: list[VersionBody]
+
+
+class ChampionBody(BaseModel):
+    """What serves from now on."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    version: int
+    bundle: str
+    previous: int | None
+    promoted: str
+    by: str
+
+
+class CorrectBody(_Body):
+    """That an answer was wrong."""
+
+    prediction_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    label: Annotated[str, Field(min_length=1, max_length=200)]
+    reason: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class CorrectionBody(BaseModel):
+    """A correction, and what became of it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    prediction_id: str
+    label: str
+    reason: str
+    who: str
+    when: str
+    state: str
+
+
+class CorrectionsBody(BaseModel):
+    """Corrections, oldest first."""
+
+    corrections: list[CorrectionBody]
+
+
+class ReviewBody(_Body):
+    """What a second person says of a correction."""
+
+    decision: Literal["accepted", "rejected", "second_reader"]
+    reason: Annotated[str, Field(max_length=1000)] = ""
 
 
 class HealthBody(BaseModel):

@@ -1,4 +1,4 @@
-"""JSON bodies read strictly: repeated keys, NaN, infinities, great depth and great size are refused."""
+"""JSON bodies read strictly: repeated keys, NaN, infinities, and great depth are refused."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import json
 import math
 from typing import Any, NoReturn, TypeVar
 
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from medloop.errors import RejectedInput
 
-MOST_BYTES = 10_000_000
-
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read_body(request: Request, model: type[Body]) -> Body:
-    """The request's body as the model."""
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MOST_BYTES:
-            raise _too_large()
+def read_json(content: bytes | bytearray, model: type[Body]) -> Body:
+    """A body as the model."""
+    return checked(parse(content), model)
+
+
+def checked(content: Any, model: type[Body]) -> Body:
+    """A JSON value as the model."""
     try:
-        return model.model_validate(parse(bytes(content)))
+        return model.model_validate(content)
     except ValidationError as error:
         problems = [
             {**one, "loc": ("body", *one["loc"])} for one in error.errors(include_url=False, include_input=False)
@@ -33,7 +30,7 @@ async def read_body(request: Request, model: type[Body]) -> Body:
         raise RequestValidationError(problems) from error
 
 
-def parse(content: bytes) -> Any:
+def parse(content: bytes | bytearray) -> Any:
     """The JSON value."""
     try:
         return json.loads(content, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
@@ -65,11 +62,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         _constant(text[:40])
     return value
-
-
-def _too_large() -> RejectedInput:
-    error = RejectedInput(
-        f"a body must have at most {MOST_BYTES} bytes", found="more", hint="send fewer records at once"
-    )
-    error.http_status = 413
-    return error

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
+from medloop.bundle import files
+from medloop.errors import UserError
+from medloop.recipe import ModelSection
 from medloop.steps.project import Project
+from medloop.steps.tracked import content_name, epoch_log, flat_params
+from medloop.steps.versions import store_of
+from medloop.storage import read_json
+
+CHAMPION = "champion"
+
+if TYPE_CHECKING:
+    from medloop.evaluate.beside import Beside
 
 
 class FileBytes(Sequence[bytes]):
@@ -37,7 +50,7 @@ def has_images(project: Project) -> bool:
 def prepare_images(project: Project, cases: Any, task: Mapping[str, Any]) -> str:
     """The cases' files -> one array of one size."""
     from medloop.prepare.image import ImagePreparer
-    from medloop.prepare.prepared_images import ImageFile, write_prepared_images
+    from medloop.prepare.prepared_images import ImageFiles, write_prepared_images
     from medloop.prepare.rule import DecodeRule
 
     section = project.recipe.prepare
@@ -48,26 +61,85 @@ def prepare_images(project: Project, cases: Any, task: Mapping[str, Any]) -> str
         rule=DecodeRule(window=section.window, frame=section.frame),
     )
     paths = [path if path.startswith("/") else f"{project.root}/{path}" for path in cases["path"].tolist()]
-    files = list(map(ImageFile, cases["case_id"].tolist(), paths, cases["file_sha256"].tolist()))
+    files = ImageFiles(cases["case_id"].tolist(), paths, cases["file_sha256"].tolist())
     done = write_prepared_images(files, cases["label"].tolist(), preparer, task, project.work / "prepared")
     height, width, channels = preparer.shape
-    return f"{done} of {len(files)} images prepared anew, {height} x {width} x {channels}"
+    return f"{done} of {len(paths)} images prepared anew, {height} x {width} x {channels}"
 
 
 def train_images(project: Project, tuned: Mapping[str, Any]) -> str:
     """The prepared images -> work/trained/."""
     from medloop.train.learn_images import train_images as train
+    from medloop.train.space import with_tuned
 
-    recipe = project.recipe
-    result = train(
-        project.work / "prepared",
-        project.work / "splits.parquet",
-        recipe.model,
-        recipe.train,
-        tuned=tuned,
-        folder=project.work / "trained",
-        cache=project.work / "cache",
-        root=project.root,
-    )
+    recipe, work, model = project.recipe, project.work, model_of(project)
+    params, section = with_tuned(model, recipe.train, tuned)
+    tags = {"training_inputs": content_name(project, repr(params), section.model_dump_json())}
+    with epoch_log(project) as log, log.run("train", tags=tags, params=flat_params(model.name, params, section)) as run:
+        result = train(
+            work / "prepared",
+            work / "splits.parquet",
+            model,
+            recipe.train,
+            tuned=tuned,
+            folder=work / "trained",
+            cache=work / "cache",
+            root=project.root,
+            on_epoch=run.log,
+        )
+        run.tag(training=read_json(work / "trained" / "model.json")["training"])
     best = result.history.sort_values("val_loss").iloc[0]
     return f"{recipe.train.mode}: held-out AUC {best['roc_auc']:.3f}, accuracy {best['accuracy']:.3f}"
+
+
+def model_of(project: Project) -> ModelSection:
+    """The recipe's model, with the file that `weights: champion` stands for."""
+    model = project.recipe.model
+    return with_weights(project, model, CHAMPION) if model.params.get("weights") == CHAMPION else model
+
+
+def with_weights(project: Project, model: ModelSection, weights: str) -> ModelSection:
+    """The model beginning with these weights; those of the champion are a file of the model store."""
+    content = {**model.model_dump(), "weights": _champion_weights(project) if weights == CHAMPION else weights}
+    return ModelSection.model_validate(content)
+
+
+def _champion_weights(project: Project) -> str:
+    """Named from the project's folder, for the name travels with the bundle."""
+    store = store_of(project)
+    champion = store.champion()
+    if champion is None:
+        raise UserError(
+            "weights: champion needs a version that serves",
+            found="no champion in the model store",
+            hint="begin with weights: imagenet, none or a file; what the gate lets pass is the champion afterwards",
+        )
+    bundle = store.version(champion.version).folder / "bundle"
+    files.verify(bundle)
+    if not (bundle / files.WEIGHTS).is_file():
+        raise UserError(
+            "weights: champion needs a champion that learned from images",
+            found=f"version {champion.version} has no {files.WEIGHTS}",
+            hint="begin with weights: imagenet, none or a file",
+        )
+    return os.path.relpath(bundle / files.WEIGHTS, project.root)
+
+
+def parent_of(project: Project) -> str | None:
+    """The hash of the bundle that the training began with, if it was one."""
+    weights = read_json(project.work / "trained" / "model.json")["params"].get("weights")
+    bundle = (project.root / str(weights)).parent
+    is_bundle = Path(str(weights)).name == files.WEIGHTS and (bundle / files.META).is_file()
+    return files.verify(bundle) if is_bundle else None
+
+
+def untrained(project: Project, case_ids: Sequence[str]) -> Beside:
+    """What an untrained network says of these cases, to stand beside the model in the report."""
+    from medloop.evaluate.beside import Beside
+    from medloop.train.untrained import untrained_probabilities
+
+    return Beside(
+        name="untrained network",
+        says="A ResNet-18 with random weights, under a linear head fitted on the same training cases.",
+        probabilities=untrained_probabilities(project.work / "prepared", project.work / "splits.parquet", case_ids),
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import medloop
 from medloop.errors import GateRefusal, UserError
-from medloop.steps import stages
+from medloop.steps import stages, tuning
 from medloop.steps.project import Project
 from medloop.storage import read_json, sha256_file, write_json
 
@@ -58,7 +58,7 @@ STAGES: dict[str, Stage] = {
         parts=("prepare", "data"),
     ),
     "tune": Stage(
-        run=stages.tune,
+        run=tuning.tune,
         reads=("splits.parquet", "prepared"),
         sections=("model", "train", "tune"),
         writes=("tuned.yaml",),
@@ -80,10 +80,10 @@ STAGES: dict[str, Stage] = {
     ),
     "evaluate": Stage(
         run=stages.evaluate,
-        reads=("bundle", "splits.parquet", "cases.parquet", "audit"),
+        reads=("bundle", "splits.parquet", "cases.parquet", "audit", "prepared"),
         sections=("evaluate",),
         writes=("report",),
-        parts=("evaluate", "bundle", "prepare", "metrics", "data"),
+        parts=("evaluate", "bundle", "prepare", "metrics", "data", "models", "train"),
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import getpass
 import secrets
 import subprocess
 from dataclasses import dataclass
@@ -54,10 +54,13 @@ class Project:
 
 def load_project(root: Path, *, smoke: bool = False, k_folds: int | None = None) -> Project:
     """The project in a folder."""
+    from medloop.train.space import check_tuning
+
     recipe = load_recipe(root)
     folds = SMOKE_FOLDS if smoke and k_folds is None else k_folds
     if folds is not None:
         recipe = recipe.with_values("split", folds=folds)
+    check_tuning(recipe.model, recipe.train, recipe.tune)
     return Project(root=root, recipe=recipe, settings=load_settings(root), smoke=smoke)
 
 
@@ -86,4 +89,8 @@ def git_commit(root: Path) -> str | None:
 
 def who(settings: Settings) -> str:
     """The name under which a promotion is recorded."""
-    return settings.user or os.environ.get("USER") or "unknown"
+    try:
+        return settings.user or getpass.getuser()
+    except (OSError, KeyError):
+        # In a container the number of the user often has no name.
+        return "unknown"

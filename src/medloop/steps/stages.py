@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from medloop.errors import GateRefusal, UserError
 from medloop.recipe import read_yaml
 from medloop.settings import Settings
 from medloop.steps import images
+from medloop.steps.journal import note_promotion
 from medloop.steps.project import Project, git_commit, patient_key, who
-from medloop.steps.versions import mirror
-from medloop.storage import Limits, atomic_file, place, read_json, write_text
+from medloop.steps.versions import mirror, store_of
+from medloop.storage import Limits, atomic_file, place, read_json
 
 if TYPE_CHECKING:
     from medloop.audit.table import Audit
@@ -84,7 +82,10 @@ def split(project: Project) -> str:
     cases, section = project.cases(), project.recipe.split
     groups = read_json(project.work / "audit" / "findings.json")["groups"]
     path = project.work / "edition.json"
-    locked = locked_cases(read_edition(path), cases, section, smoke=project.smoke)
+    edition = read_edition(path)
+    # Until a bundle was scored on it, the test set may be drawn anew, as the audit's findings may ask for.
+    seen = edition is not None and _was_seen(project, edition.id)
+    locked = locked_cases(edition if seen else None, cases, section, smoke=project.smoke)
     splits = split_cases(cases, section, together=groups, locked=locked, smoke=project.smoke)
     edition = edition_of(cases, splits, section, smoke=project.smoke)
     with atomic_file(project.work / "splits.parquet") as file:
@@ -94,6 +95,16 @@ def split(project: Project) -> str:
     left = ", ".join(f"{n} left out: {why}" for why, n in splits["why"][splits["why"] != ""].value_counts().items())
     counts += f" ({left})" if left else ""
     return f"{counts}; {section.folds} folds; edition {edition.id}{' (kept)' if locked else ''}"
+
+
+def _was_seen(project: Project, edition: str) -> bool:
+    """Whether a bundle was scored on the edition: here, or where the report came from."""
+    from medloop.evaluate.ledger import LEDGER, bundles_seen
+
+    report = project.work / "report" / "report.json"
+    return bool(bundles_seen(project.work / LEDGER, edition)) or (
+        report.is_file() and bool(read_json(report)["edition"] == edition)
+    )
 
 
 def prepare(project: Project) -> str:
@@ -112,24 +123,6 @@ def prepare(project: Project) -> str:
     write_prepared(cases, preparer, _task(project, cases["label"].unique().tolist()), project.work / "prepared")
     kinds = [column.kind for column in preparer.columns]
     return f"{len(cases)} rows, {kinds.count('number')} columns of numbers, {kinds.count('category')} of categories"
-
-
-def tune(project: Project) -> str:
-    """splits, prepared -> work/tuned.yaml."""
-    from medloop.train.learning import read_learning
-    from medloop.train.tune import tune_table
-
-    recipe = project.recipe
-    if images.has_images(project):
-        if recipe.tune.trials:
-            raise UserError("tuning is for tables so far", found="images", hint="set tune.trials to 0")
-        write_text(project.work / "tuned.yaml", yaml.safe_dump({}))
-        return "no trials asked for (tune.trials)"
-    learning = read_learning(project.work / "prepared", project.work / "splits.parquet")
-    study = project.work / "tune" / f"{_study_name(project)}.db"
-    best, trials = tune_table(learning, recipe.model, recipe.tune, seed=recipe.train.seed, study=study)
-    write_text(project.work / "tuned.yaml", yaml.safe_dump(best))
-    return f"{len(trials)} trials, best {best}" if best else "no trials asked for (tune.trials)"
 
 
 def train(project: Project) -> str:
@@ -163,6 +156,7 @@ def export(project: Project) -> str:
         edition=read_json(project.work / "edition.json")["id"],
         smoke=project.smoke,
         git_commit=git_commit(project.root),
+        parent=images.parent_of(project),
     )
     work, section = project.work, project.recipe.export
     if images.has_images(project):
@@ -182,20 +176,31 @@ def evaluate(project: Project) -> str:
     """bundle, splits, cases -> work/report/."""
     import pandas as pd
 
+    from medloop.bundle.files import verify
     from medloop.data.manifest import case_of
+    from medloop.evaluate.ledger import LEDGER, bundles_seen, note_look
     from medloop.evaluate.report import evaluate_bundle
+    from medloop.evaluate.study import study_facts
 
-    splits = pd.read_parquet(project.work / "splits.parquet").query("part == 'test'")
+    parts, findings = pd.read_parquet(project.work / "splits.parquet"), read_json(project.work / "audit/findings.json")
+    splits = parts.query("part == 'test'")
     cases = project.cases().set_index("case_id", drop=False).loc[splits["case_id"]]
     tested = [case_of(row) for row in cases.to_dict("records")]
-    files = images.FileBytes(project, cases["path"].tolist()) if images.has_images(project) else None
+    are_images = images.has_images(project)
+    files = images.FileBytes(project, cases["path"].tolist()) if are_images else None
+    edition = read_json(project.work / "edition.json")["id"]
+    note_look(project.work / LEDGER, edition=edition, bundle=verify(project.work / "bundle"), who=who(project.settings))
     report = evaluate_bundle(
         project.work / "bundle",
         tested,
         splits["group"].tolist(),
         project.recipe.evaluate,
-        accepted=read_json(project.work / "audit" / "findings.json")["accepted"],
+        accepted=findings["accepted"],
         files=files,
+        columns={str(name): cases[name].tolist() for name in cases},
+        study=study_facts(project.cases(), parts, findings, subgroups=project.recipe.evaluate.subgroups),
+        beside=images.untrained(project, splits["case_id"].tolist()) if are_images else None,
+        looks=bundles_seen(project.work / LEDGER, edition),
         folder=project.work / "report",
     )
     figures = report["test"]
@@ -205,39 +210,43 @@ def evaluate(project: Project) -> str:
 
 def gate(project: Project) -> str:
     """report, bundle -> work/verdict.json; GateRefusal when the answer is no."""
-    from medloop.bundle.files import verify
-    from medloop.evaluate.gate import judge
     from medloop.registry.store import write_verdict
+    from medloop.steps.gate import judge_bundle
 
-    report = read_json(project.work / "report" / "report.json")
-    edition = read_json(project.work / "edition.json")["id"]
-    verdict = judge(report, project.recipe.gate, bundle=verify(project.work / "bundle"), edition=edition)
+    verdict = judge_bundle(project)
     write_verdict(verdict, project.work / "verdict.json")
-    lines = [f"{'ok' if r.passed else 'NO'}  {r.name}: needed {r.needed}, found {r.found}" for r in verdict.rules]
-    if not verdict.passed:
+    refused = [rule for rule in verdict.rules if not rule.passed]
+    if refused:
         raise GateRefusal(
             "every rule of the gate must hold; nothing is promoted",
-            found="\n    " + "\n    ".join(lines),
+            found="".join(f"\n    NO  {rule}" for rule in refused),
             hint="the rules are in params.yaml, section gate; see work/report/report.html for what the model scored",
         )
-    return "passed\n    " + "\n    ".join(lines)
+    return f"passed: all {len(verdict.rules)} rules hold"
 
 
 def register(project: Project) -> str:
     """bundle, report, verdict -> models/versions/<n>/ and MLflow; promoted when the gate passed."""
-    from medloop.registry.store import ModelStore, read_verdict
+    from medloop.registry.store import read_verdict
 
     verdict = read_verdict(project.work / "verdict.json")
     if verdict.smoke:
         return "a smoke run is not registered"
-    store = ModelStore(project.models)
-    version = store.register(project.work / "bundle", project.work / "report", verdict)
+    store, me, key = store_of(project), who(project.settings), project.settings.signing.key
+    version = store.register(
+        project.work / "bundle", project.work / "report", verdict, by=me, key=project.root / key if key else None
+    )
     now = store.champion()
     if now is not None and now.previous == version.number:
         # Somebody rolled it back, and a run in which nothing changed is no reason to bring it back.
         return f"version {version.number} served before; `medloop models promote {version.number}` lets it serve again"
-    champion = store.promote(version.number, by=who(project.settings)) if verdict.passed else None
+    waits = project.recipe.gate.second_person and (now is None or now.version != version.number)
+    champion = store.promote(version.number, by=me) if verdict.passed and not waits else None
     word = "promoted: it serves from now on" if champion else "kept, not promoted"
+    if champion is not None and (now is None or now.version != version.number):
+        word += f", {note_promotion(project.root, project.settings.feedback, champion)}"
+    if verdict.passed and waits:
+        word = f"waits for a second person: `medloop models promote {version.number}`"
     return f"version {version.number} {word}; {mirror(project, version, champion)}"
 
 
@@ -281,15 +290,3 @@ def _refuse_open_findings(project: Project) -> None:
             found=", ".join(severe),
             hint="see work/audit/audit.html; mend the data, or accept them by name in audit.accept; the report says so",
         )
-
-
-def _study_name(project: Project) -> str:
-    """A study belongs to its data, split, model and ranges; when one changes, another begins."""
-    recipe = project.recipe
-    parts = [
-        (project.work / "splits.parquet").read_bytes(),
-        recipe.model.model_dump_json().encode(),
-        recipe.tune.model_dump_json(exclude={"trials"}).encode(),
-        recipe.train.model_dump_json().encode(),
-    ]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

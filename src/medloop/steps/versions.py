@@ -8,7 +8,15 @@ from typing import Any
 from medloop.errors import UserError
 from medloop.registry.store import RESTORE, Champion, ModelStore, Version
 from medloop.registry.tracking import Tracker, tracker_for
+from medloop.steps.journal import note_promotion
 from medloop.steps.project import Project, who
+from medloop.storage import read_json
+
+
+def store_of(project: Project) -> ModelStore:
+    """The project's model store, with the key that bundles must be signed for, where there is one."""
+    key = project.settings.signing.verify_key
+    return ModelStore(project.models, verify_key=project.root / key if key else None)
 
 
 def tracker_of(project: Project) -> Tracker:
@@ -19,13 +27,13 @@ def tracker_of(project: Project) -> Tracker:
 
 def mirror(project: Project, version: Version, champion: Champion | None) -> str:
     """Tell MLflow of the version and of what serves; the sentence says how that went."""
-    tracker = tracker_of(project)
+    tracker, store = tracker_of(project), store_of(project)
     try:
         run = tracker.record(version, promoted=version.verdict.passed)
-        if champion is not None:
-            store = ModelStore(project.models)
-            previous = store.version(champion.previous) if champion.previous is not None else None
-            tracker.point(store.version(champion.version), previous)
+        serving = champion or store.champion()
+        if serving is not None:
+            previous = store.version(serving.previous) if serving.previous is not None else None
+            tracker.point(store.version(serving.version), previous, store.challenger())
     except UserError as error:
         return f"not mirrored ({error.found}); `medloop models verify` does it later"
     return f"MLflow run {run[:8]}"
@@ -33,22 +41,25 @@ def mirror(project: Project, version: Version, champion: Champion | None) -> str
 
 def promote(project: Project, number: int) -> dict[str, Any]:
     """Let a version serve; what serves now, and how its mirror went."""
-    return _told(project, ModelStore(project.models).promote(number, by=who(project.settings)))
+    second_person = project.recipe.gate.second_person
+    champion = store_of(project).promote(number, by=who(project.settings), second_person=second_person)
+    return _told(project, champion, kind="promotion")
 
 
 def rollback(project: Project) -> dict[str, Any]:
     """Let the version serve that served before; what serves now, and how its mirror went."""
-    return _told(project, ModelStore(project.models).rollback(by=who(project.settings)))
+    return _told(project, store_of(project).rollback(by=who(project.settings)), kind="rollback")
 
 
-def _told(project: Project, champion: Champion) -> dict[str, Any]:
-    version = ModelStore(project.models).version(champion.version)
-    return {**asdict(champion), "mirror": mirror(project, version, champion)}
+def _told(project: Project, champion: Champion, *, kind: str) -> dict[str, Any]:
+    noted = note_promotion(project.root, project.settings.feedback, champion, kind=kind)
+    version = store_of(project).version(champion.version)
+    return {**asdict(champion), "journal": noted, "mirror": mirror(project, version, champion)}
 
 
 def verify(project: Project) -> list[str]:
     """Every version must be as it was registered; the mirrors of the pointer are repaired, and a line says how."""
-    store = ModelStore(project.models)
+    store = store_of(project)
     problems = store.verify()
     if problems:
         raise UserError(
@@ -56,27 +67,55 @@ def verify(project: Project) -> list[str]:
             found="; ".join(problems),
             hint=RESTORE,
         )
-    champion = store.champion()
-    serving = champion.version if champion is not None else None
     return [
-        f"version {version.number} is as it was registered; "
-        + mirror(project, version, champion if version.number == serving else None)
+        f"version {version.number} is as it was registered; {mirror(project, version, None)}"
         for version in store.versions()
     ]
 
 
-def overview(project: Project) -> list[dict[str, str]]:
+def overview(project: Project) -> list[dict[str, Any]]:
     """A line a version."""
-    store = ModelStore(project.models)
-    champion = store.champion()
-    roles = {champion.version: "champion", champion.previous: "previous"} if champion else {}
-    return [
-        {
-            "version": str(version.number),
-            "serves": roles.get(version.number, ""),
-            "gate": "passed" if version.verdict.passed else "refused",
-            "created": version.created,
-            "bundle": version.bundle[:12],
-        }
-        for version in store.versions()
-    ]
+    return [_line(store_of(project), version) for version in store_of(project).versions()]
+
+
+def _line(store: ModelStore, version: Version) -> dict[str, Any]:
+    report, roles = read_json(version.folder / "report" / "report.json"), _roles(store)
+    figure = report.get("test", {}).get("roc_auc", {})
+    return {
+        "version": str(version.number),
+        "serves": roles.get(version.number, ""),
+        "gate": "passed" if version.verdict.passed else "refused",
+        "model": report.get("model", {}).get("name", ""),
+        "test AUC": _auc(figure),
+        "edition": version.verdict.edition[:8],
+        "created": version.created,
+        "by": version.by,
+        "bundle": version.bundle[:12],
+    }
+
+
+def _roles(store: ModelStore) -> dict[int, str]:
+    champion, challenger = store.champion(), store.challenger()
+    roles = {challenger.number: "challenger"} if challenger is not None else {}
+    if champion is not None:
+        roles |= {champion.version: "champion"} | ({champion.previous: "previous"} if champion.previous else {})
+    return roles
+
+
+def _auc(figure: dict[str, float | None]) -> str:
+    value, lower, upper = (figure.get(name) for name in ("value", "lower", "upper"))
+    if value is None:
+        return ""
+    return f"{value:.3f}" if lower is None or upper is None else f"{value:.3f} [{lower:.3f}, {upper:.3f}]"
+
+
+def facts_of(project: Project, number: int) -> dict[str, Any]:
+    """All that is known of one version."""
+    store = store_of(project)
+    version = store.version(number)
+    return {
+        **asdict(version),
+        "folder": str(version.folder.relative_to(project.root)),
+        "serves": _roles(store).get(number, ""),
+        "card": (version.folder / "card.md").read_text("utf-8"),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,26 @@ def download(prefix: str, uris: Sequence[str], paths: Sequence[Path]) -> Iterato
         with _explained(prefix):
             s3.get([_key(uri) for uri in uris[lot]], [str(path) for path in paths[lot]])
         yield sum(path.stat().st_size for path in paths[lot])
+
+
+def upload(paths: Sequence[Path], uris: Sequence[str]) -> None:
+    """Bring files into the object store, many at once."""
+    s3 = _s3()
+    for start in range(0, len(uris), FILES_AT_ONCE):
+        lot = slice(start, start + FILES_AT_ONCE)
+        with _explained(uris[start]):
+            s3.put([str(path) for path in paths[lot]], [_key(uri) for uri in uris[lot]])
+
+
+def remove_older(uri: str, before: datetime) -> int:
+    """Remove the objects under a prefix that were written before a time; how many that were."""
+    s3 = _s3()
+    with _explained(uri):
+        found = s3.find(_key(uri), detail=True)
+        old = [key for key, info in found.items() if info["LastModified"] < before]
+        if old:
+            s3.rm(old)
+    return len(old)
 
 
 def _key(uri: str) -> str:

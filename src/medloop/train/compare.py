@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import pandas as pd
 
 from medloop.metrics import METRICS
 from medloop.metrics.estimate import Interval, within
@@ -19,37 +21,50 @@ SHOWN = ("roc_auc", "accuracy", "recall", "specificity", "f1", "brier", "log_los
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model to compare; `folds` gives a row of figures for each fold of an assignment."""
+
+    name: str
+    says: str
+    folds: Callable[[IntArray], pd.DataFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compared:
     """One model's figures over all repeats and folds."""
 
     name: str
-    params: dict[str, Any]
+    says: str
     figures: dict[str, Interval]
     folds: dict[str, list[float]]
     seconds: float
 
 
-def compare_models(
-    learning: TableLearning, models: Sequence[tuple[str, dict[str, Any]]], repeats: Sequence[IntArray], *, seed: int
-) -> list[Compared]:
+def table_candidate(
+    learning: TableLearning, name: str, params: Mapping[str, Any], *, says: str, seed: int
+) -> Candidate:
+    """An estimator for tables."""
+
+    def folds(fold: IntArray) -> pd.DataFrame:
+        return cross_validate(replace(learning, fold=fold), name, params, seed=seed).history
+
+    return Candidate(name=name, says=says, folds=folds)
+
+
+def compare_models(candidates: Sequence[Candidate], repeats: Sequence[IntArray]) -> list[Compared]:
     """The models, the best AUC first; `repeats` holds one assignment of folds each."""
-    compared = [
-        _compare(learning, name, params, repeats, seed=seed)
-        for name, params in track(models, total=len(models), what="models")
-    ]
+    compared = [_compare(one, repeats) for one in track(candidates, total=len(candidates), what="models")]
     return sorted(compared, key=lambda one: -one.figures["roc_auc"].value)
 
 
-def _compare(
-    learning: TableLearning, name: str, params: dict[str, Any], repeats: Sequence[IntArray], *, seed: int
-) -> Compared:
+def _compare(candidate: Candidate, repeats: Sequence[IntArray]) -> Compared:
     started = time.perf_counter()
-    histories = [cross_validate(replace(learning, fold=fold), name, params, seed=seed).history for fold in repeats]
+    histories = [candidate.folds(fold) for fold in repeats]
     folds = {metric: [float(v) for history in histories for v in history[metric]] for metric in SHOWN}
     held_out = 1 / len(histories[0])
     return Compared(
-        name=name,
-        params=params,
+        name=candidate.name,
+        says=candidate.says,
         figures={
             metric: within(repeated_cv_interval(values, held_out), METRICS[metric].bounds)
             for metric, values in folds.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ def make_fabric(model: nn.Module, section: TrainSection) -> Any:
     # Some backbones carry a layer behind the maps that the classifier does not use.
     strategy: Any = DDPStrategy(find_unused_parameters=True) if world > 1 else "auto"
     precision = choose_precision(model, section.precision)
+    # It tells the precision of every trial and every fold; the plan says it once.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(devices=local, num_nodes=world // local, strategy=strategy, precision=precision)
     fabric.launch()
     return fabric

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,39 +13,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medloop.models.augment import Views
 from medloop.models.backbone import Classifier
 from medloop.progress import track
-from medloop.recipe import AugmentSection
 from medloop.storage import atomic_file, sha256_bytes
-from medloop.train.augment import augment
 from medloop.train.device import batch_on, placed
 from medloop.train.image_learning import ImageLearning
 
 Features = NDArray[np.float32]
-PLAIN = AugmentSection(rotate=0, shift=0, scale=0, brightness=0, contrast=0, noise=0)
 
 
 def compute_views(
-    model: Classifier,
-    learning: ImageLearning,
-    fabric: Any,
-    *,
-    views: int,
-    section: AugmentSection,
-    seed: int,
-    batch_size: int,
-    cache: Path,
+    model: Classifier, learning: ImageLearning, fabric: Any, views: Views, *, cache: Path
 ) -> Iterator[Features]:
-    """The embeddings of every case, a view at a time: first of the picture as it is, then of changed ones."""
+    """The embeddings of every case, a view at a time."""
     weights = body_fingerprint(model)
-    for view in range(views):
-        change = section if view else PLAIN
-        draw = seed * 1000 + view if view else 0
-        parts = [learning.fingerprint, weights, _engine(fabric), change.model_dump(mode="json"), draw, batch_size]
+    for view in range(views.count):
+        parts = [learning.fingerprint, weights, _engine(fabric), *views.key(view)]
         path = cache / f"{sha256_bytes(json.dumps(parts, sort_keys=True).encode())}.npy"
         if not path.is_file():
-            what = f"features, view {view + 1} of {views}"
-            features = _embed(model, learning, fabric, section=change, seed=draw, batch_size=batch_size, what=what)
+            features = _embed(model, learning, fabric, views, view)
             with atomic_file(path) as file:
                 np.save(file, features, allow_pickle=False)
         yield np.load(path, mmap_mode="r")
@@ -64,24 +52,14 @@ def _engine(fabric: Any) -> list[str]:
     return [f"torch {torch.__version__}", fabric.device.type, str(fabric._precision.precision)]
 
 
-def _embed(
-    model: Classifier,
-    learning: ImageLearning,
-    fabric: Any,
-    *,
-    section: AugmentSection,
-    seed: int,
-    batch_size: int,
-    what: str,
-) -> Features:
+def _embed(model: Classifier, learning: ImageLearning, fabric: Any, views: Views, view: int) -> Features:
     model = placed(model, fabric.device).eval()
-    features = np.empty((len(learning.y), model.head.in_features), np.float32)
-    rng = torch.Generator().manual_seed(seed)
-    starts = range(0, len(learning.y), batch_size)
-    for start in track(starts, total=len(starts), what=what):
-        rows = np.arange(start, min(start + batch_size, len(learning.y)))
+    count = len(learning.y)
+    features = np.empty((count, model.head.in_features), np.float32)
+    batches = views.batches(view, lambda rows: batch_on(learning.pixels(rows), fabric.device), count)
+    total = math.ceil(count / views.batch_size)
+    for rows, images in track(batches, total=total, what=f"features, view {view + 1} of {views.count}"):
         with torch.inference_mode(), fabric.autocast():
-            images = augment(batch_on(learning.pixels(rows), fabric.device), section, rng)
             seen = model.embed(images.contiguous(memory_format=torch.channels_last))
         features[rows] = seen.float().cpu().numpy()
     return features

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from medloop.errors import UnknownName, UserError
+from medloop.errors import UserError
 from medloop.metrics.view import FloatArray
-from medloop.models import find_model, hyperparameters
+from medloop.models import find_model
+from medloop.models.augment import Views
 from medloop.models.backbone import Classifier
-from medloop.recipe import ModelSection, TrainSection, validated
+from medloop.models.head import Head
+from medloop.recipe import ModelSection, TrainSection
 from medloop.storage import atomic_file, atomic_folder, sha256_bytes, write_json
 from medloop.train.checkpoint import write_state
 from medloop.train.device import exactness, make_fabric, peak_memory
 from medloop.train.features import Features, body_fingerprint, compute_views
 from medloop.train.fit_table import environment
-from medloop.train.head import Head, choose_head
+from medloop.train.head import choose_head
 from medloop.train.image_learning import FINAL, ImageLearning, Turn, read_image_learning
 from medloop.train.learning import measure
 from medloop.train.loop import Loop, OnEpoch, log_loss
 from medloop.train.plan import make_plan
 from medloop.train.report_progress import Reporter
+from medloop.train.space import with_tuned
 
 PACKAGES = ("torch", "timm", "lightning-fabric", "safetensors")
 
@@ -53,7 +56,9 @@ class Setting:
     section: TrainSection
     factor: float
     fabric: Any
-    cache: Path
+    features: Path
+    checkpoints: Path
+    turns: Sequence[Turn]
     on_epoch: OnEpoch
 
 
@@ -72,46 +77,75 @@ def train_images(
     """Write the weights, the figures of every epoch and fold, and the probabilities of held-out cases."""
     params, section = with_tuned(model, section, tuned)
     learning = read_image_learning(prepared, splits)
+    turns = [*(learning.fold_turns() if section.cross_validate else ()), learning.final_turn()]
     with exactness(deterministic=section.deterministic):
-        build = _builder(model.name, params, learning, seed=section.seed, root=root)
-        network = build()
-        fabric = make_fabric(network, section)
-        checkpoints = cache / "checkpoints" / _run_name(learning, splits, network, params, section)
-        setting = Setting(
-            learning=learning,
-            build=build,
-            section=section,
-            factor=section.backbone_factor or (1.0 if params["weights"] == "none" else 0.1),
-            fabric=fabric,
-            cache=cache / "features" if section.mode == "head" else checkpoints,
-            on_epoch=on_epoch,
+        network, setting = _begin(
+            learning, model.name, params, section, turns=turns, cache=cache, root=root, on_epoch=on_epoch
         )
         _say_plan(network, setting)
-        trained = (_fit_heads if section.mode == "head" else _finetune)(network, setting)
+        trained = _learn(network, setting)
+    fabric = setting.fabric
     if fabric.is_global_zero:
         content = {"name": model.name, "params": params, "seed": section.seed, "mode": section.mode}
-        _write(network, trained, {**content, "head_C": trained.head_c}, folder)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        content |= {"head_C": trained.head_c, "training": setting.checkpoints.name}
+        content |= {"views": views_of(section).to_json(), "balanced": section.balance != "none"}
+        _write(network, trained, content, folder)
+        shutil.rmtree(setting.checkpoints, ignore_errors=True)
     fabric.barrier()
     Reporter("train", 0, silent=not fabric.is_global_zero).say(f"peak memory {peak_memory(fabric) / 2**20:,.0f} MiB")
     return trained
 
 
-def with_tuned(
-    model: ModelSection, section: TrainSection, tuned: Mapping[str, Any]
-) -> tuple[dict[str, Any], TrainSection]:
-    """The hyperparameters and the section with tuned values put in; `augment.rotate` names a field of a field."""
-    params = hyperparameters(model.name, model.params)
-    content = section.model_dump()
-    for name, value in tuned.items():
-        *parents, key = name.split(".")
-        home = params if name in params else content
-        for parent in parents:
-            home = home.get(parent, {})
-        if key not in home:
-            raise UnknownName("a tuned value", name, [*params, *content], where="tuned.yaml")
-        home[key] = value
-    return hyperparameters(model.name, params), validated(TrainSection, content, where="tuned.yaml")
+def learn_turns(
+    learning: ImageLearning,
+    name: str,
+    params: Mapping[str, Any],
+    section: TrainSection,
+    turns: Sequence[Turn],
+    *,
+    cache: Path,
+    root: Path,
+    on_epoch: OnEpoch = lambda _row: None,
+) -> TrainedImages:
+    """Train and measure, and keep nothing but the features."""
+    with exactness(deterministic=section.deterministic):
+        network, setting = _begin(
+            learning, name, params, section, turns=turns, cache=cache, root=root, on_epoch=on_epoch
+        )
+        try:
+            return _learn(network, setting)
+        finally:
+            shutil.rmtree(setting.checkpoints, ignore_errors=True)
+
+
+def _begin(
+    learning: ImageLearning,
+    name: str,
+    params: Mapping[str, Any],
+    section: TrainSection,
+    *,
+    turns: Sequence[Turn],
+    cache: Path,
+    root: Path,
+    on_epoch: OnEpoch,
+) -> tuple[Classifier, Setting]:
+    build = _builder(name, params, learning, seed=section.seed, root=root)
+    network = build()
+    return network, Setting(
+        learning=learning,
+        build=build,
+        section=section,
+        factor=section.backbone_factor or (1.0 if params["weights"] == "none" else 0.1),
+        fabric=make_fabric(network, section),
+        features=cache / "features",
+        checkpoints=cache / "checkpoints" / _run_name(learning, network, params, section),
+        turns=turns,
+        on_epoch=on_epoch,
+    )
+
+
+def _learn(network: Classifier, setting: Setting) -> TrainedImages:
+    return (_fit_heads if setting.section.mode == "head" else _finetune)(network, setting)
 
 
 def _builder(
@@ -132,6 +166,13 @@ def _builder(
     return build
 
 
+def count_weights(learning: ImageLearning, name: str, params: Mapping[str, Any]) -> int:
+    """How many weights the network has, without making them."""
+    with torch.device("meta"):
+        network = _builder(name, {**params, "weights": "none"}, learning, seed=0, root=Path())()
+    return sum(weight.numel() for weight in network.parameters())
+
+
 def _say_plan(network: Classifier, setting: Setting) -> None:
     if setting.fabric.is_global_zero:
         plan = make_plan(network, setting.learning, setting.learning.final_turn(), setting.section, setting.fabric)
@@ -141,20 +182,9 @@ def _say_plan(network: Classifier, setting: Setting) -> None:
 def _fit_heads(network: Classifier, setting: Setting) -> TrainedImages:
     """Fold by fold if asked, then for good, all on the same features."""
     learning, section = setting.learning, setting.section
-    views = list(
-        compute_views(
-            network,
-            learning,
-            setting.fabric,
-            views=section.views,
-            section=section.augment,
-            seed=section.seed,
-            batch_size=section.batch_size,
-            cache=setting.cache,
-        )
-    )
+    views = list(compute_views(network, learning, setting.fabric, views_of(section), cache=setting.features))
     rows, kept = [], []
-    for turn in _turns(setting):
+    for turn in setting.turns:
         started = time.perf_counter()
         head = fit_turn(views, learning, turn, section)
         seconds = time.perf_counter() - started
@@ -162,11 +192,17 @@ def _fit_heads(network: Classifier, setting: Setting) -> TrainedImages:
         train_loss = log_loss(learning.y[turn.seen], head.probabilities(views[0][turn.seen]))
         spent = {"epoch": 0, "train_loss": train_loss, "seconds": seconds, "images_per_s": len(turn.seen) / seconds}
         rows.append({**spent, **_measured(learning, turn, probabilities)})
+        setting.on_epoch(rows[-1])
         kept.append(_held_out(learning, turn, probabilities))
     with torch.no_grad():
         network.head.weight.copy_(torch.from_numpy(head.weight))
         network.head.bias.copy_(torch.from_numpy(head.bias))
     return TrainedImages(history=pd.DataFrame(rows), held_out=_unseen(kept), head_c=head.strength)
+
+
+def views_of(section: TrainSection) -> Views:
+    """The views that the section asks for."""
+    return Views(count=section.views, augment=section.augment, seed=section.seed, batch_size=section.batch_size)
 
 
 def fit_turn(views: list[Features], learning: ImageLearning, turn: Turn, section: TrainSection) -> Head:
@@ -180,7 +216,7 @@ def _finetune(network: Classifier, setting: Setting) -> TrainedImages:
     """Fold by fold if asked, each from the same start, then for good."""
     rows: list[Mapping[str, Any]] = []
     kept = []
-    for turn in _turns(setting):
+    for turn in setting.turns:
         model = network if turn.fold == FINAL else setting.build()
         name = "train" if turn.fold == FINAL else f"fold {turn.fold}"
         loop = Loop(
@@ -189,7 +225,7 @@ def _finetune(network: Classifier, setting: Setting) -> TrainedImages:
             section=setting.section,
             backbone_factor=setting.factor,
             fabric=setting.fabric,
-            checkpoint=setting.cache / f"{name.replace(' ', '_')}.safetensors",
+            checkpoint=setting.checkpoints / f"{name.replace(' ', '_')}.safetensors",
             reporter=Reporter(name, setting.section.epochs, silent=not setting.fabric.is_global_zero),
             on_epoch=setting.on_epoch,
         )
@@ -200,12 +236,6 @@ def _finetune(network: Classifier, setting: Setting) -> TrainedImages:
         rows += history if turn.fold == FINAL else [measured]
         kept.append(_held_out(setting.learning, turn, probabilities))
     return TrainedImages(history=pd.DataFrame(rows), held_out=_unseen(kept), head_c=None)
-
-
-def _turns(setting: Setting) -> Iterator[Turn]:
-    if setting.section.cross_validate:
-        yield from setting.learning.fold_turns()
-    yield setting.learning.final_turn()
 
 
 def _measured(learning: ImageLearning, turn: Turn, probabilities: FloatArray) -> dict[str, float]:
@@ -225,11 +255,10 @@ def _unseen(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables[:-1] or tables, ignore_index=True)
 
 
-def _run_name(
-    learning: ImageLearning, splits: Path, network: Classifier, params: Mapping[str, Any], section: TrainSection
-) -> str:
+def _run_name(learning: ImageLearning, network: Classifier, params: Mapping[str, Any], section: TrainSection) -> str:
     """Another name for anything that would give another result, so that only the same training goes on."""
-    plain = [learning.fingerprint, sha256_bytes(splits.read_bytes()), body_fingerprint(network)]
+    parts = sha256_bytes(learning.fold.tobytes() + learning.is_val.tobytes())
+    plain = [learning.fingerprint, parts, body_fingerprint(network)]
     return sha256_bytes(json.dumps([*plain, dict(params), section.model_dump(mode="json")]).encode())[:32]
 
 

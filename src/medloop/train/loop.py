@@ -16,9 +16,9 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from medloop.errors import UserError
 from medloop.metrics.view import FloatArray, IntArray
+from medloop.models.augment import augment
 from medloop.models.backbone import Classifier
 from medloop.recipe import TrainSection
-from medloop.train.augment import augment
 from medloop.train.checkpoint import Progress, copy_state, read_checkpoint, write_checkpoint
 from medloop.train.device import batch_on, placed
 from medloop.train.image_learning import ImageLearning, Rows, Turn
@@ -27,6 +27,10 @@ from medloop.train.rates import follow, rate_share, set_rates, weight_groups
 from medloop.train.report_progress import Reporter
 
 OnEpoch = Callable[[Mapping[str, float]], None]
+
+
+class Diverged(UserError):
+    """A training that left all bounds; with other hyperparameters it might not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,8 @@ class Loop:
         model.train()
         # A frozen batch-norm keeps the statistics that it came with.
         model.body.train(not self.section.freeze)
+        for norm in folded_norms(model):
+            norm.eval()
         losses = list(self._steps(progress.epoch, wrapped, average, optimizer))
         seconds = time.perf_counter() - started
         progress.epoch += 1
@@ -142,6 +148,17 @@ class Loop:
         return found
 
 
+def folded_norms(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Batch-norms that change nothing, their figures folded into a layer before: batch statistics would undo it."""
+    return [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+        and layer.running_var is not None
+        and torch.allclose(layer.running_var + layer.eps, torch.ones(()), rtol=0, atol=layer.eps / 10)
+    ]
+
+
 def class_weights(y: IntArray, classes: int) -> FloatArray:
     """As much weight for all cases of one class as for those of another; 1 on average."""
     return np.asarray(len(y) / (classes * np.bincount(y, minlength=classes)))
@@ -168,5 +185,5 @@ def log_loss(y: IntArray, probabilities: FloatArray) -> float:
 def finite(losses: torch.Tensor, probabilities: FloatArray) -> float:
     """The mean loss of an epoch, or why there is no use in going on."""
     if not (torch.isfinite(losses).all() and np.isfinite(probabilities).all()):
-        raise UserError("the loss must stay a number", found="NaN or infinity", hint="lower train.learning_rate")
+        raise Diverged("the loss must stay a number", found="NaN or infinity", hint="lower train.learning_rate")
     return float(losses.mean())

@@ -88,7 +88,8 @@ def activation_bytes(model: Classifier, learning: ImageLearning, fabric: Any, *,
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in own:
                 kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            # A step's own output would keep the step that keeps it, for ever.
+            return tensor.detach()
 
         images = batch_on(learning.pixels(np.arange(count) % len(learning.y)), fabric.device).float()
         with torch.enable_grad(), fabric.autocast(), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):

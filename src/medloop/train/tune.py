@@ -1,78 +1,187 @@
-"""Tuning: Optuna over the ranges that the recipe declares, judged on the training folds and never on test."""
+"""Tuning: trials over the ranges that the recipe declares, judged without the test cases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pandas as pd
 
-from medloop.errors import UnknownName, UserError
+from medloop.errors import UserError
 from medloop.metrics import METRICS
-from medloop.models import hyperparameters
-from medloop.recipe import ModelSection, SearchRange, TuneSection
+from medloop.recipe import ModelSection, TuneSection
 from medloop.train.crossval import cross_validate
 from medloop.train.learning import TableLearning
+from medloop.train.study import (
+    complete,
+    counted,
+    first_number,
+    has_room,
+    importances,
+    is_surplus,
+    open_study,
+    suggest,
+    wait_for_others,
+)
+
+Values = Mapping[str, Any]
+Row = Mapping[str, float]
+Report = Callable[[Row], None]
+# Gives the metric for some values, and reports epochs on the way if it has any.
+Judge = Callable[[Values, Report], float]
 
 
-def tune_table(
-    learning: TableLearning, model: ModelSection, section: TuneSection, *, seed: int, study: Path
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The best hyperparameters found and every trial; a study that was interrupted goes on."""
-    if section.metric not in METRICS:
-        raise UnknownName("tune.metric", section.metric, METRICS)
-    known = hyperparameters(model.name, model.params)
-    for name in section.space:
-        if name not in known:
-            raise UnknownName("a hyperparameter", name, known, where="tune.space")
-    if section.trials == 0:
-        return {}, pd.DataFrame()
-    if not section.space:
-        raise UserError(
-            "tuning needs ranges",
-            found="tune.space is empty",
-            hint="add `tune.space: {C: {low: 0.01, high: 100, log: true}}`",
-        )
+class Hopeless(Exception):
+    """Values with which nothing can be learned; the other trials go on."""
+
+
+class _Surplus(Exception):
+    """Other processes began the last trials at the same moment."""
+
+
+class TrialLog(Protocol):
+    """Who is told of a trial while it runs."""
+
+    def log(self, row: Row) -> None:
+        """Some figures, those of an epoch with its number."""
+
+    def end(self, *, state: str) -> None:
+        """That it ended: complete, pruned or failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """The best values with their figure, every trial, and each range's share in what makes trials differ."""
+
+    best: dict[str, Any]
+    figure: float
+    trials: pd.DataFrame
+    importances: dict[str, float]
+
+
+OpenLog = Callable[[int, Values], TrialLog]
+
+
+def tune(judge: Judge, section: TuneSection, *, storage: str, name: str, open_log: OpenLog) -> Tuned:
+    """Run what is left of the study's trials; several processes may do so at once."""
+    with open_study(section, storage=storage, name=name) as study:
+        objective = _objective(study, judge, section, open_log)
+        while (ended := len(_ended(study))) < section.trials:
+            if has_room(study, section.trials):
+                study.optimize(objective, n_trials=1, catch=(_Surplus,))
+                _say_best(study, section)
+            else:
+                _say(f"tune: waiting for {section.trials - ended} trial(s) of other processes")
+                wait_for_others(study)
+        return _result(study, section)
+
+
+def table_judge(learning: TableLearning, model: ModelSection, metric: str, *, seed: int) -> Judge:
+    """Cross-validation on the training cases."""
+
+    def judge(values: Values, _report: Report) -> float:
+        result = cross_validate(learning, model.name, {**model.params, **values}, seed=seed, what="trial")
+        return float(result.history[metric].mean())
+
+    return judge
+
+
+def _objective(study: Any, judge: Judge, section: TuneSection, open_log: OpenLog) -> Callable[[Any], float]:
+    """What Optuna makes small: how far the metric is from its ideal."""
 
     def objective(trial: Any) -> float:
-        chosen = {name: suggest(trial, name, space) for name, space in section.space.items()}
-        result = cross_validate(
-            learning, model.name, {**model.params, **chosen}, seed=seed, what=f"trial {trial.number}"
+        if is_surplus(study, trial.number, section.trials):
+            raise _Surplus
+        values = {name: suggest(trial, name, space) for name, space in section.space.items()}
+        with _followed(open_log(first_number(study, trial.number), values)) as log:
+            found = judge(values, lambda row: _report(trial, section.metric, row, log))
+            if not math.isfinite(found):
+                raise UserError(
+                    "tune.metric must be defined on the cases that judge",
+                    found=f"{section.metric} is undefined",
+                    hint="choose another metric, or see that every class has cases there",
+                )
+            log.log({f"tune_{section.metric}": found})
+        trial.set_user_attr("figure", found)
+        return METRICS[section.metric].distance(found)
+
+    return objective
+
+
+@contextmanager
+def _followed(log: TrialLog) -> Iterator[TrialLog]:
+    """Tell the log how the trial ended, whatever that was."""
+    from optuna import TrialPruned
+
+    state = "failed"
+    try:
+        yield log
+        state = "complete"
+    except (TrialPruned, Hopeless) as end:
+        state = "pruned"
+        raise TrialPruned(str(end)) from end
+    finally:
+        log.end(state=state)
+
+
+def _report(trial: Any, metric: str, row: Row, log: TrialLog) -> None:
+    """Hand an epoch on, and give the trial up where others were better by then."""
+    from optuna import TrialPruned
+
+    log.log(row)
+    trial.report(METRICS[metric].distance(row[metric]), int(row["epoch"]))
+    if trial.should_prune():
+        trial.set_user_attr("figure", row[metric])
+        raise TrialPruned
+
+
+def _ended(study: Any) -> list[Any]:
+    return [trial for trial in counted(study) if trial.state.is_finished()]
+
+
+def _answers(study: Any) -> list[Any]:
+    """The trials that count as answers, the best first."""
+    return sorted(complete(study), key=lambda trial: trial.value)
+
+
+def _say_best(study: Any, section: TuneSection) -> None:
+    for best in _answers(study)[:1]:
+        figure = best.user_attrs["figure"]
+        _say(f"tune: {len(_ended(study))} of {section.trials} trials, best {section.metric} {figure:.4f}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _result(study: Any, section: TuneSection) -> Tuned:
+    ended, answers = _ended(study), _answers(study)
+    if not answers:
+        raise UserError(
+            "one trial at least must learn something",
+            found=f"all {len(ended)} were given up",
+            hint="narrow tune.space, first of all learning_rate",
         )
-        return METRICS[section.metric].distance(float(result.history[section.metric].mean()))
-
-    return _search(objective, section, study)
-
-
-def suggest(trial: Any, name: str, space: SearchRange) -> Any:
-    """One value from the range."""
-    if space.choices:
-        return trial.suggest_categorical(name, space.choices)
-    if space.whole:
-        return trial.suggest_int(name, int(space.low or 0), int(space.high or 0), log=space.log)
-    return trial.suggest_float(name, space.low, space.high, log=space.log)
-
-
-def _search(objective: Callable[[Any], float], section: TuneSection, path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        study_name="tune",
-        storage=f"sqlite:///{path}",
-        load_if_exists=True,
-        direction="minimize",
-        sampler=optuna.samplers.TPESampler(seed=section.seed),
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            section.metric: trial.user_attrs.get("figure"),
+            **trial.params,
+            "epochs": len(trial.intermediate_values),
+            "seconds": round(trial.duration.total_seconds(), 3),
+        }
+        for trial in ended
+    ]
+    best = answers[0]
+    return Tuned(
+        best=dict(best.params),
+        figure=best.user_attrs["figure"],
+        trials=pd.DataFrame(rows),
+        importances=importances(study),
     )
-    finished = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
-    study.optimize(objective, n_trials=max(0, section.trials - len(finished)))
-    trials = pd.DataFrame(
-        [
-            {"trial": t.number, f"{section.metric}_from_ideal": t.value, **t.params}
-            for t in study.trials
-            if t.value is not None
-        ]
-    )
-    return dict(study.best_params), trials

@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import affine_grid, grid_sample
 
 from medloop.recipe import AugmentSection
+
+Rows = NDArray[np.int64]
+PLAIN = AugmentSection(rotate=0, shift=0, scale=0, brightness=0, contrast=0, noise=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """How often each picture is seen: first as it is, then changed; drawn in the same batches, always the same."""
+
+    count: int
+    augment: AugmentSection
+    seed: int
+    batch_size: int
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Views:
+        """The views that `to_json` described."""
+        return cls(**{**content, "augment": AugmentSection(**content["augment"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """All that decides the draws."""
+        return {**asdict(self), "augment": self.augment.model_dump(mode="json")}
+
+    def key(self, view: int) -> list[Any]:
+        """What tells one view from any other of the same pictures."""
+        section, seed = self._drawn(view)
+        return [section.model_dump(mode="json"), seed, self.batch_size]
+
+    def batches(
+        self, view: int, pictures: Callable[[Rows], torch.Tensor], count: int
+    ) -> Iterator[tuple[Rows, torch.Tensor]]:
+        """All pictures of one view with their rows."""
+        section, seed = self._drawn(view)
+        rng = torch.Generator().manual_seed(seed)
+        for start in range(0, count, self.batch_size):
+            rows = np.arange(start, min(start + self.batch_size, count))
+            yield rows, augment(pictures(rows), section, rng)
+
+    def _drawn(self, view: int) -> tuple[AugmentSection, int]:
+        return (self.augment, self.seed * 1000 + view) if view else (PLAIN, 0)
 
 
 def augment(images: torch.Tensor, section: AugmentSection, rng: torch.Generator) -> torch.Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
+from medloop.models.augment import PLAIN, Views, augment, draw_moves
 from medloop.recipe import AugmentSection
-from medloop.train.augment import augment, draw_moves
-from medloop.train.features import PLAIN
 
 
 def draws(seed: int = 0) -> torch.Generator:
@@ -93,3 +94,17 @@ def test_the_same_seed_draws_the_same_and_another_one_differs() -> None:
 def test_every_picture_of_a_batch_moves_by_itself() -> None:
     moves = draw_moves(16, AugmentSection(), draws(), height=32, width=32)
     assert len({tuple(move.flatten().tolist()) for move in moves}) == 16
+
+
+def test_views_are_drawn_alike_by_whoever_knows_their_description() -> None:
+    images, views = left_marked(20), Views(count=3, augment=AugmentSection(noise=0.1), seed=4, batch_size=8)
+    again = Views.from_json(json.loads(json.dumps(views.to_json())))
+    assert again == views
+    drawn, drawn_again = ([pictures_of(one, view, images) for view in range(3)] for one in (views, again))
+    assert all(torch.equal(first, second) for first, second in zip(drawn, drawn_again, strict=True))
+    assert torch.equal(drawn[0], images.float())
+    assert not torch.equal(drawn[1], drawn[2])
+
+
+def pictures_of(views: Views, view: int, images: torch.Tensor) -> torch.Tensor:
+    return torch.cat([part for _, part in views.batches(view, lambda rows: images[rows], len(images))])

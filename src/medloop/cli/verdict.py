@@ -1,0 +1,87 @@
+"""The gate's reasons as a table: drawn on a terminal, in plain columns elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from medloop.cli.show import show_table
+
+if TYPE_CHECKING:
+    from medloop.case import RuleOutcome, Verdict
+    from medloop.steps.project import Project
+
+HEADER = ("", "rule", "needed", "found", "n")
+
+
+@contextmanager
+def told_by_the_gate(project: Project) -> Iterator[None]:
+    """Show the gate's reasons after a block in which it was asked, whatever it said."""
+    from medloop.errors import GateRefusal
+
+    try:
+        yield
+    except GateRefusal:
+        _show_stored(project)
+        raise
+    _show_stored(project)
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """Every rule with what was needed and what was found; then whom it was compared with, and warnings."""
+    rows = [_cells(rule) for rule in verdict.rules]
+    if sys.stdout.isatty():
+        _draw(verdict, rows)
+    else:
+        show_table(HEADER, rows)
+        for rule in verdict.rules:
+            if rule.note:
+                typer.echo(f"  {rule.name}: {rule.note}")
+    for line in _below(verdict):
+        typer.echo(line)
+
+
+def _show_stored(project: Project) -> None:
+    from medloop.registry.store import read_verdict
+
+    show_verdict(read_verdict(project.work / "verdict.json"))
+
+
+def _cells(rule: RuleOutcome) -> tuple[str, ...]:
+    n = "" if rule.n is None else f"{rule.n:,}"
+    return "ok" if rule.passed else "NO", rule.name, rule.needed, rule.found, n
+
+
+def _draw(verdict: Verdict, rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    word = "[bold green]passed[/]" if verdict.passed else "[bold red]refused[/]"
+    table = Table(*HEADER, title=f"gate: {word}", title_justify="left", show_lines=False)
+    for rule, (_, *cells) in zip(verdict.rules, rows, strict=True):
+        mark = "[green]ok[/]" if rule.passed else "[bold red]NO[/]"
+        texts = [escape(cell) for cell in cells]
+        if rule.note:
+            texts[2] += f"\n[dim]{escape(rule.note)}[/]"
+        table.add_row(mark, *texts)
+    Console().print(table)
+
+
+def _below(verdict: Verdict) -> list[str]:
+    lines = []
+    if (champion := verdict.champion) is not None and champion.get("compared"):
+        lines.append(
+            f"against version {champion['version']} on {champion['n']:,} cases of {champion['patients']:,} patients: "
+            f"only this one right {champion['only_challenger_right']}, only the champion right "
+            f"{champion['only_champion_right']} (McNemar p = {champion['mcnemar_p']:.3g})"
+        )
+        if (area := champion.get("auc_gain")) and area["lower"] is not None:
+            lines.append(f"gain in AUC {area['value']:+.4f} [{area['lower']:+.4f}, {area['upper']:+.4f}] (DeLong)")
+    if verdict.looks:
+        lines.append(f"edition {verdict.edition[:8]}: {verdict.looks} bundles were looked at on it")
+    return [*lines, *(f"mind: {warning}" for warning in verdict.warnings)]

@@ -1,0 +1,22 @@
+"""Predictions, corrections, reviews, keys and the journal, in one SQL database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medloop.feedback.records import ROLES, Answered, FeedbackAway, Key, Role, Status, StoredPrediction
+from medloop.settings import FeedbackSettings
+
+if TYPE_CHECKING:
+    from medloop.feedback.store import Feedback
+
+__all__ = ["ROLES", "Answered", "FeedbackAway", "Key", "Role", "Status", "StoredPrediction", "open_feedback"]
+
+
+def open_feedback(settings: FeedbackSettings, *, root: Path, migrate: bool = False) -> Feedback:
+    """The project's feedback store; a fresh SQLite file gets its tables by itself, any database does with `migrate`."""
+    # SQLAlchemy takes a while to load, and most commands do not need it.
+    from medloop.feedback.store import Feedback
+
+    return Feedback.open(settings, root=root, migrate=migrate)

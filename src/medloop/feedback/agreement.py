@@ -1,0 +1,92 @@
+"""Whether the tables are as the journal says, so that what is bound by it cannot be changed beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, select
+
+from medloop.feedback import tables
+from medloop.feedback.chain import Entry, Signer
+from medloop.feedback.corrections import REVIEW
+from medloop.feedback.operations import CORRECTION, PREDICTION, digest_of
+
+KEY = "key"
+NAMED = 5
+
+
+class Agreement:
+    """Takes the sound entries in order, many at a time, and holds the tables against them."""
+
+    def __init__(self, connection: Connection, signer: Signer) -> None:
+        self._connection, self._signer = connection, signer
+        self._states: dict[str, str] = {}
+        self._keys: dict[str, dict[str, Any]] = {}
+
+    def look_at(self, entries: Sequence[Entry]) -> Iterator[str]:
+        """What the tables have otherwise than these entries."""
+        yield from self._differing(entries, PREDICTION, tables.predictions, self._answer_differs)
+        yield from self._differing(entries, CORRECTION, tables.corrections, self._correction_differs)
+        yield from self._differing(entries, REVIEW, tables.reviews, self._review_differs)
+        for entry in entries:
+            content = json.loads(entry.content)
+            if entry.kind == CORRECTION:
+                self._states[entry.ref] = "pending"
+            elif entry.kind == REVIEW:
+                self._states.update(content["states"])
+            elif entry.kind == KEY:
+                self._keys.setdefault(content["key"], {"revoked": False}).update(_key_after(content))
+
+    def look_at_rest(self) -> Iterator[str]:
+        """What the tables have and the journal does not know."""
+        for table in (tables.predictions, tables.corrections, tables.reviews):
+            known = select(tables.journal.c.ref).where(tables.journal.c.ref == table.c.id).exists()
+            count = self._connection.execute(select(func.count()).select_from(table).where(~known)).scalar()
+            some = self._connection.execute(select(table.c.id).where(~known).limit(NAMED)).scalars().all()
+            if count:
+                yield (
+                    f"{count} rows of {table.name} are not in the journal ({', '.join(some)}): "
+                    "put there by hand, or while feedback.journal was off"
+                )
+        for row in self._connection.execute(select(tables.corrections.c.id, tables.corrections.c.state)):
+            if row.id in self._states and row.state != self._states[row.id]:
+                yield f"correction {row.id} is {row.state}, and by the journal {self._states[row.id]}"
+        for row in self._connection.execute(select(tables.keys)):
+            found = {"role": row.role, "digest": row.digest, "expires": row.expires, "revoked": row.revoked is not None}
+            if self._keys.get(row.id) != found:
+                yield f"key {row.id} is not as the journal says: put there or changed by hand, or while it was off"
+
+    def _differing(self, entries: Sequence[Entry], kind: str, table: Table, differs: Any) -> Iterator[str]:
+        chosen = [entry for entry in entries if entry.kind == kind]
+        if not chosen:
+            return
+        query = select(table).where(table.c.id.in_([entry.ref for entry in chosen]))
+        rows = {row.id: row._mapping for row in self._connection.execute(query)}
+        for entry in chosen:
+            row = rows.get(entry.ref)
+            if row is None:
+                yield f"{kind} {entry.ref} of entry {entry.seq} is missing in its table"
+            elif differs(row, json.loads(entry.content)):
+                yield f"{kind} {entry.ref} is not as entry {entry.seq} has it: edited in its table"
+
+    def _answer_differs(self, row: Any, content: dict[str, Any]) -> bool:
+        names = ("label", "abstained", "version", "bundle")
+        if digest_of(row) != content["digest"] or any(row[name] != content[name] for name in names):
+            return True
+        return row["row"] is not None and self._signer.text(row["row"]) != row["input"]
+
+    def _correction_differs(self, row: Any, content: dict[str, Any]) -> bool:
+        said = {"prediction": row["prediction_id"], "label": row["label"], "who": row["who"]}
+        return {**said, "reason": self._signer.text(row["reason"])} != content
+
+    def _review_differs(self, row: Any, content: dict[str, Any]) -> bool:
+        said = {"correction": row["correction_id"], "decision": row["decision"], "who": row["who"]}
+        return {**said, "reason": self._signer.text(row["reason"]), "states": content["states"]} != content
+
+
+def _key_after(content: dict[str, Any]) -> dict[str, Any]:
+    if content["action"] == "revoked":
+        return {"revoked": True}
+    return {name: content[name] for name in ("role", "digest", "expires")}

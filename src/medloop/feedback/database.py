@@ -1,0 +1,158 @@
+"""The connection to SQLite or PostgreSQL: how it is opened, how writers take turns, and when it counts as away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from medloop.errors import UserError
+from medloop.feedback.records import FeedbackAway
+from medloop.settings import FeedbackSettings
+
+STATELESS_VARIABLES = (
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "ECS_CONTAINER_METADATA_URI",
+    "ECS_CONTAINER_METADATA_URI_V4",
+    "K_SERVICE",
+)
+LOCKED_MS = 3000
+# FULL, because an answer that has left must outlive a power cut, too; against kill -9 alone NORMAL would do.
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+POSTGRES = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 5000,
+    "keepalives_idle": 10,
+    "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
+}
+WRITES = "medloop_writes"
+
+
+def is_stateless(settings: FeedbackSettings, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the local disk goes when the process does."""
+    return settings.stateless or any(environ.get(name) for name in STATELESS_VARIABLES)
+
+
+def database_url(settings: FeedbackSettings, root: Path) -> URL:
+    """The address of the database, a SQLite file's within the project; errors show no password."""
+    try:
+        url = make_url(settings.url.replace("postgres://", "postgresql://", 1))
+    except (ArgumentError, ValueError):
+        raise UserError(
+            "feedback.url must be a database's address",
+            found="something else",
+            hint="sqlite:///feedback.db or postgresql://user@host/name",
+        ) from None
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise UserError(
+            "feedback.url must name a SQLite file or a PostgreSQL database",
+            found=url.get_backend_name() + (" in memory" if url.get_backend_name() == "sqlite" else ""),
+            hint="sqlite:///feedback.db or postgresql://user@host/name",
+        )
+    if is_stateless(settings):
+        raise UserError(
+            "a platform that keeps no disk needs a database elsewhere",
+            found="a SQLite file, which would be lost with the container, corrections and journal with it",
+            hint="set MEDLOOP_FEEDBACK__URL to a PostgreSQL database",
+        )
+    return url.set(database=str(root / url.database))
+
+
+class Database:
+    """Reads run side by side; writes take turns, within the process and between processes."""
+
+    def __init__(self, url: URL) -> None:
+        self.file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+        self.engine = _open_sqlite(url, self.file) if self.file else _open_postgres(url)
+        self._writer = self.engine.execution_options(**{WRITES: True})
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A look at one moment of the database."""
+        with explained(), self.engine.connect() as connection:
+            if self.file is None:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction, committed when the block ends well."""
+        with self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self.engine.dispose()
+
+
+def _open_sqlite(url: URL, file: Path) -> Engine:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Rows of patients are in it; SQLite gives the files beside it the same rights.
+    file.touch(mode=0o600)
+    engine = create_engine(url, pool_timeout=5)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        # Transactions begin where the next function says so, not where Python's driver guesses.
+        connection.isolation_level = None
+        for pragma in (f"busy_timeout={LOCKED_MS}", *PRAGMAS):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer that began as a reader could find its turn taken when it comes to write.
+        writes = connection.get_execution_options().get(WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _open_postgres(url: URL) -> Engine:
+    given = {name: value for name, value in POSTGRES.items() if name not in url.query}
+    try:
+        return create_engine(url, pool_timeout=5, pool_pre_ping=True, connect_args=given)
+    except (ImportError, NoSuchModuleError) as error:
+        raise UserError(
+            "PostgreSQL needs psycopg", found="it is not installed", hint="pip install 'medloop[postgres]'"
+        ) from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database, and not what it was given, is the trouble."""
+    if isinstance(error, PoolTimeout | OSError):
+        return True
+    faults = (IntegrityError, DataError, ProgrammingError)
+    return isinstance(error, DBAPIError) and not isinstance(error, faults)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a database that is away into an error that says so; its own words can hold addresses and values."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        if is_away(error):
+            raise away(type(getattr(error, "orig", None) or error).__name__) from error
+        raise
+
+
+def away(found: str) -> FeedbackAway:
+    """The error of a database that does not answer."""
+    return FeedbackAway("the feedback database must answer", found=found, hint="try again in a few seconds")

@@ -1,0 +1,86 @@
+"""Bringing a database to the form that this version of medloop knows."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, inspect, select, table, text
+from sqlalchemy import column as named
+
+from medloop.errors import UserError
+from medloop.feedback.database import Database, explained
+from medloop.feedback.tables import FIRST_HEAD, journal_head, metadata
+from medloop.storage import file_lock
+
+NEWEST = "0001"
+SCRIPTS = Path(__file__).with_name("migrations")
+# Any number that nobody else locks.
+UPGRADE_LOCK = 7_301_934
+
+
+def bring_up(database: Database, *, migrate: bool) -> None:
+    """Make or change the tables where that is allowed, else say what must be done."""
+    with database.reading() as connection:
+        found = form_of(connection)
+    if found == NEWEST:
+        return
+    if migrate or (found is None and database.file is not None):
+        upgrade(database)
+        return
+    if found is not None and found > NEWEST:
+        raise UserError(
+            "the feedback database must be of a form that this medloop knows",
+            found=f"form {found}, and this medloop knows {NEWEST}",
+            hint="install the newer medloop that made it",
+        )
+    raise UserError(
+        f"the feedback database must be of form {NEWEST}",
+        found="no tables" if found is None else f"form {found}",
+        hint="back it up, then run `medloop db upgrade`",
+    )
+
+
+def form_of(connection: Connection) -> str | None:
+    """The form that the database is in; None while it has no tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(select(named("version_num")).select_from(table("alembic_version"))).scalar()
+
+
+def upgrade(database: Database) -> str | None:
+    """Run the steps that are missing, one process at a time; the form that was there before."""
+    with explained(), ExitStack() as stack:
+        if database.file is not None:
+            stack.enter_context(file_lock(database.file.with_name(f".{database.file.name}.lock")))
+        connection = stack.enter_context(database.engine.begin())
+        if database.file is None:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
+        before = form_of(connection)
+        if before is None and database.file is not None:
+            make_tables(connection)
+        elif before != NEWEST:
+            run_steps(connection)
+    return before
+
+
+def make_tables(connection: Connection) -> None:
+    """The newest form at once: alembic takes longer to load than the whole rest, and a first answer waits for it."""
+    metadata.create_all(connection)
+    connection.execute(insert(journal_head).values(FIRST_HEAD))
+    # As alembic makes it, so that its steps go on from here.
+    connection.exec_driver_sql(
+        "CREATE TABLE alembic_version ("
+        "version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    )
+    connection.execute(text("INSERT INTO alembic_version VALUES (:form)"), {"form": NEWEST})
+
+
+def run_steps(connection: Connection) -> None:
+    """The migrations that are missing."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    command.upgrade(config, NEWEST)

@@ -1,0 +1,1 @@
+"""The steps that bring a database from one form to the next."""

@@ -1,0 +1,139 @@
+"""The feedback store as a whole: what the service and the commands ask for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from medloop.case import Correction
+from medloop.feedback import corrections, tables
+from medloop.feedback.chain import Chain, load_signer, stored_head
+from medloop.feedback.database import Database, database_url, is_stateless
+from medloop.feedback.delivery import Delivery
+from medloop.feedback.export import accepted_cases, write_cases
+from medloop.feedback.inputs import Inputs, open_inputs
+from medloop.feedback.journal import Journal
+from medloop.feedback.keys import Keys
+from medloop.feedback.migrate import bring_up
+from medloop.feedback.operations import note_of, operation_of, stored_prediction
+from medloop.feedback.records import Answered, Decision, Status, StoredPrediction
+from medloop.feedback.spool import Spool
+from medloop.feedback.transactions import Transactions
+from medloop.settings import FeedbackSettings
+
+LOG = logging.getLogger(__name__)
+DURABLE_S = 30.0
+
+
+class Feedback:
+    """One open store; threads may share it, a forked process may not."""
+
+    def __init__(self, settings: FeedbackSettings, *, transactions: Transactions, spool: Spool, inputs: Inputs) -> None:
+        self.settings = settings
+        self._transactions, self._inputs = transactions, inputs
+        self._signer = transactions.chain.signer
+        self.keys = Keys(transactions)
+        self.journal = Journal(transactions)
+        self._delivery = Delivery(transactions, spool, inputs)
+
+    @classmethod
+    def open(cls, settings: FeedbackSettings, *, root: Path, migrate: bool) -> Feedback:
+        """Connect, bring the tables up where that is allowed, and send what an earlier process could not."""
+        url = database_url(settings, root)
+        stateless = is_stateless(settings)
+        beside = Path(str(url.database)) if url.get_backend_name() == "sqlite" else root / "feedback.db"
+        database = Database(url)
+        with ExitStack() as stack:
+            stack.callback(database.close)
+            bring_up(database, migrate=migrate)
+            with database.reading() as connection:
+                begun = stored_head(connection).seq != 0
+            signer = load_signer(settings, beside.with_suffix(".key"), begun=begun, stateless=stateless)
+            chain = Chain(signer, None if stateless else beside.with_suffix(".head"))
+            store = cls(
+                settings,
+                transactions=Transactions(database, chain, journal=settings.journal),
+                spool=Spool(beside.with_suffix(".spool"), signer, limit=int(settings.spool_mib * 2**20)),
+                inputs=open_inputs(settings.inputs, root, beside.with_suffix(".outbox"), days=settings.keep_days),
+            )
+            stack.pop_all()
+        return store
+
+    def submit(self, served: Sequence[Answered]) -> Future[None]:
+        """Hand over answers; they may leave when the future is done, for then they are durable."""
+        keep = self.settings.keep_inputs
+        operations = []
+        for answered in served:
+            png = answered.input_png
+            address = self._inputs.put(png) if keep and png is not None else answered.input_sha256
+            operations.append(operation_of(answered, address=address, keep_row=keep, signer=self._signer))
+        return self._delivery.submit(operations)
+
+    def record(self, served: Sequence[Answered]) -> None:
+        """Store answers, and return when they are durable."""
+        self.submit(served).result(DURABLE_S)
+
+    def note(self, kind: str, content: dict[str, Any]) -> Future[None]:
+        """Write something else into the journal: a promotion, a refusal; nobody needs to wait for it."""
+        return self._delivery.submit([note_of(kind, content)] if self.settings.journal else [])
+
+    def prediction(self, prediction_id: str) -> StoredPrediction | None:
+        """One answer as it was stored."""
+        query = select(tables.predictions).where(tables.predictions.c.id == prediction_id)
+        with self._transactions.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return stored_prediction(row) if row is not None else None
+
+    def input_png(self, prediction_id: str) -> bytes | None:
+        """The picture that an answer was given for; None where it is not kept."""
+        stored = self.prediction(prediction_id)
+        return self._inputs.get(stored.input) if stored is not None and stored.kind == "image" else None
+
+    def correct(
+        self, prediction_id: str, label: str, reason: str, who: str, *, idempotency: str | None = None
+    ) -> Correction:
+        """Store that a prediction was wrong; with the database away it is checked and stored later."""
+        operation = corrections.correction_of(
+            prediction_id, label, reason, who, idempotency=idempotency, signer=self._signer
+        )
+        return self._delivery.correct(operation)
+
+    def corrections(self, *, state: str | None = None, limit: int = 100, after: str | None = None) -> list[Correction]:
+        """Corrections, oldest first; `after` is the id of the last one seen."""
+        with self._transactions.reading() as connection:
+            return corrections.list_corrections(connection, state=state, limit=limit, after=after)
+
+    def review(self, correction_id: str, decision: Decision, who: str, reason: str = "") -> Correction:
+        """Decide on a correction; the answer says what became of it."""
+        return self._delivery.review(correction_id, decision, who, reason)
+
+    def export_corrections(self, out: Path) -> int:
+        """Write the accepted corrections as labelled cases; how many that are."""
+        with self._transactions.reading() as connection:
+            rows = accepted_cases(connection, self._inputs)
+        write_cases(rows, out)
+        return len(rows)
+
+    def expire(self) -> int:
+        """Remove the inputs that have been kept for long enough; how many that were."""
+        return self._delivery.expire()
+
+    def ready(self) -> bool:
+        """Whether the next answer can be stored."""
+        status = self.status()
+        return self._delivery.alive and (not status.away or status.room_bytes > 0)
+
+    def status(self) -> Status:
+        """How the store does."""
+        return self._delivery.status()
+
+    def close(self) -> None:
+        """Write what is queued and let go of everything."""
+        self._delivery.close()
+        self._transactions.database.close()

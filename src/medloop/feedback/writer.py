@@ -1,0 +1,111 @@
+"""One thread commits what all others want to store, as many at once as have come in the meantime."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from medloop.feedback.records import FeedbackAway
+
+QUEUE = 10_000
+GROUP = 500
+# A commit costs the processor as much as ten answers, so where several callers are about it waits for their next ones.
+LINGER_S = 0.002
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket(Generic[Item]):
+    """What one caller wants to store, and how the caller hears of it."""
+
+    items: Sequence[Item]
+    done: Future[None] = field(default_factory=Future)
+
+
+class Writer(Generic[Item]):
+    """The queue in front of the one thread that writes."""
+
+    def __init__(self, write: Callable[[list[Item]], None]) -> None:
+        self._write = write
+        self._tickets: deque[Ticket[Item]] = deque()
+        self._queued = 0
+        self._closed = False
+        self._changed = threading.Condition(threading.Lock())
+        self._thread = threading.Thread(target=self._run, name="medloop-feedback", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """How many items wait."""
+        return self._queued
+
+    @property
+    def alive(self) -> bool:
+        """Whether anybody takes what is queued."""
+        return self._thread.is_alive()
+
+    def submit(self, items: Sequence[Item]) -> Future[None]:
+        """Queue some items; the future is done when they are durable."""
+        ticket = Ticket(items=items)
+        # From here on nobody can cancel it: what was taken is written.
+        ticket.done.set_running_or_notify_cancel()
+        if not items:
+            ticket.done.set_result(None)
+            return ticket.done
+        with self._changed:
+            if self._closed or self._queued + len(items) > QUEUE:
+                raise FeedbackAway(
+                    "the feedback store must keep up",
+                    found="it is closed" if self._closed else f"{self._queued} answers wait",
+                    hint="send fewer requests at once, or try again in a few seconds",
+                )
+            self._tickets.append(ticket)
+            self._queued += len(items)
+            self._changed.notify()
+        return ticket.done
+
+    def close(self) -> None:
+        """Write what is queued, then end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            self._write_group(group)
+            if len(group) > 1:
+                time.sleep(LINGER_S)
+
+    def _next_group(self) -> list[Ticket[Item]]:
+        """All tickets that wait, up to a limit; none when it is time to end."""
+        with self._changed:
+            while not self._tickets and not self._closed:
+                self._changed.wait()
+            group: list[Ticket[Item]] = []
+            size = 0
+            while self._tickets and (not group or size + len(self._tickets[0].items) <= GROUP):
+                group.append(self._tickets.popleft())
+                size += len(group[-1].items)
+            self._queued -= size
+            return group
+
+    def _write_group(self, group: list[Ticket[Item]]) -> None:
+        try:
+            self._write([item for ticket in group for item in ticket.items])
+        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
+            if len(group) == 1:
+                group[0].done.set_exception(error)
+                return
+            # One caller's fault must not be the others'.
+            for ticket in group:
+                self._write_group([ticket])
+        else:
+            for ticket in group:
+                ticket.done.set_result(None)

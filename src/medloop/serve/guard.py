@@ -1,0 +1,161 @@
+"""The outermost layer: host and origin, headers, trace ids, the log line, the count, and what no other layer caught."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from medloop.errors import UserError
+from medloop.serve import errors
+from medloop.serve.measures import Measures
+from medloop.serve.refusals import Misdirected, NotAllowed
+
+log = logging.getLogger("medloop.serve")
+access_log = logging.getLogger("medloop.serve.requests")
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    ),
+}
+
+
+class Guard:
+    """Wraps the application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        measures: Measures,
+        hosts: Iterable[str] | None,
+        origins: Iterable[str] = (),
+        log_requests: bool = False,
+    ) -> None:
+        self._app, self._measures = app, measures
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._origins = set(origins)
+        self._log_requests = log_requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        scope.setdefault("state", {})["trace"] = trace_of(headers)
+        exchange = Exchange(scope, receive, send)
+        started = time.perf_counter()
+        try:
+            self._check(scope, headers)
+            await self._app(scope, exchange.receive, exchange.send)
+        except UserError as error:
+            await errors.of_user_error(scope, error)(scope, exchange.receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 - a bug, told without its words, which may hold a patient's data
+            facts = {"trace": scope["state"]["trace"], "kind": type(error).__name__, "at": frames(error)}
+            log.error("bug", extra=facts)  # noqa: TRY400 - without its words here, too
+            if not exchange.status:
+                await errors.of_bug(scope)(scope, exchange.receive, exchange.send)
+        self._count(scope, exchange.status, time.perf_counter() - started)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if self._hosts is not None and not is_known(host, self._hosts):
+            raise Misdirected(
+                "a request must name this service as its host",
+                found="another name",
+                hint="name the host in the settings: serve.hosts",
+            )
+        origin = headers.get("origin")
+        # A page of another site may send a form along with the browser's password.
+        if origin and scope["method"] not in SAFE and origin not in self._origins and _host_of(origin) != host.lower():
+            raise NotAllowed("a page of another site may not do this", found="another origin", hint="see serve.origins")
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        path = str(getattr(scope.get("route"), "path", "other"))
+        self._measures.count_request(path, scope["method"] if path != "other" else "", status, seconds)
+        if self._log_requests:
+            key = getattr(scope["state"].get("key"), "id", "")
+            facts = {"trace": scope["state"]["trace"], "method": scope["method"], "route": path, "status": status}
+            access_log.info("request", extra={**facts, "ms": round(seconds * 1000, 2), "key": key})
+
+
+class Exchange:
+    """One request and its response on their way through."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self.status = 0
+        headers = Headers(scope=scope)
+        self._is_unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            self._is_unread = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Trace-Id"] = self._scope["state"]["trace"]
+            if self._is_unread:
+                # Else the server would read on, for as long as somebody sends.
+                headers["Connection"] = "close"
+        await self._send(message)
+
+
+def trace_of(headers: Headers) -> str:
+    """The caller's trace id, or a new one."""
+    given = TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    return given[1] if given else uuid.uuid4().hex
+
+
+def frames(error: BaseException) -> str:
+    """Where it happened, without the words of the error."""
+    return " < ".join(f"{one.name}:{one.lineno}" for one in reversed(traceback.extract_tb(error.__traceback__)[-6:]))
+
+
+def is_known(host: str, known: Iterable[str]) -> bool:
+    """Whether a Host header is an address, which no other site can own, or a known name."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        urlsplit(f"//{host}").port  # noqa: B018 - raises where it is no number
+    except ValueError:
+        return False
+    if name in known:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_of(origin: str) -> Any:
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None

@@ -1,0 +1,83 @@
+"""Bearer tokens of an identity provider: whoever it vouches for has the role that its claim names."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from medloop.errors import UserError
+from medloop.feedback import ROLES, Key, Role
+from medloop.serve.refusals import Busy
+from medloop.settings import OidcSettings
+
+log = logging.getLogger("medloop.serve")
+
+# Signed with a key pair alone: with a shared secret whoever can check a token could also make one.
+ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+SECONDS = 5
+KEYS_SECONDS = 300
+LEEWAY_SECONDS = 30
+LONGEST_NAME = 100
+
+
+class Tokens:
+    """Checks tokens against the provider's public keys, fetched when first needed and kept for a while."""
+
+    def __init__(self, settings: OidcSettings) -> None:
+        try:
+            import jwt
+        except ModuleNotFoundError:
+            raise UserError(
+                "tokens of an identity provider need PyJWT",
+                found="it is not installed",
+                hint="pip install 'medloop[oidc]', or remove serve.oidc from the settings",
+            ) from None
+        import httpx
+
+        # Imported here, for they take a while and few services have a provider.
+        self._jwt, self._httpx, self._settings = jwt, httpx, settings
+        self._keys: Any = None
+
+    def find(self, token: str) -> Key | None:
+        """Whom the token stands for, or nobody."""
+        try:
+            claims = self._claims(token)
+        except (self._jwt.PyJWKClientConnectionError, self._httpx.HTTPError) as error:
+            log.warning("the identity provider does not answer", extra={"kind": type(error).__name__})
+            raise Busy("the identity provider does not answer") from error
+        except self._jwt.PyJWTError:
+            return None
+        role = highest_role(claims.get(self._settings.role_claim))
+        if role is None:
+            return None
+        name = str(claims.get("preferred_username") or claims["sub"])[:LONGEST_NAME]
+        return Key(id=f"oidc:{claims['sub']}"[:LONGEST_NAME], name=name, role=role, created="")
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        # A text that is no token is no reason to ask the provider.
+        self._jwt.get_unverified_header(token)
+        if self._keys is None:
+            self._keys = self._jwt.PyJWKClient(self._address(), lifespan=KEYS_SECONDS, timeout=SECONDS)
+        claims: dict[str, Any] = self._jwt.decode(
+            token,
+            self._keys.get_signing_key_from_jwt(token).key,
+            algorithms=ALGORITHMS,
+            audience=self._settings.audience,
+            issuer=self._settings.issuer,
+            leeway=LEEWAY_SECONDS,
+            options={"require": ["exp", "iss", "aud", "sub"]},
+        )
+        return claims
+
+    def _address(self) -> str:
+        if self._settings.jwks_url:
+            return self._settings.jwks_url
+        place = f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+        described = self._httpx.get(place, timeout=SECONDS)
+        return str(described.raise_for_status().json()["jwks_uri"])
+
+
+def highest_role(claim: object) -> Role | None:
+    """The highest role that a claim names, as a word or among a list of words."""
+    named = claim if isinstance(claim, list) else [claim]
+    return next((role for role in reversed(ROLES) if role in named), None)

@@ -1,0 +1,184 @@
+"""The parts of one process, and how an input becomes an answer that was written down before it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from medloop.bundle.predictor import Predictor
+from medloop.case import Prediction, Row
+from medloop.errors import BrokenBundle, RejectedInput
+from medloop.feedback import Answered, FeedbackAway, Key
+from medloop.registry.store import ModelStore
+from medloop.serve.access import Access, Bucket, Finder
+from medloop.serve.answers import Answer, answer_image, answer_rows
+from medloop.serve.bodies import Bodies
+from medloop.serve.champion import Serving
+from medloop.serve.engine import Engine
+from medloop.serve.measures import Measures
+from medloop.serve.oidc import Tokens
+from medloop.serve.uploads import Upload
+from medloop.settings import ServeSettings, Settings
+
+if TYPE_CHECKING:
+    from medloop.feedback.store import Feedback
+
+log = logging.getLogger("medloop.serve")
+
+# So few rows are answered sooner than handed to another thread.
+FEW_ROWS = 16
+# Refusals a second that the journal takes; whoever tries keys must not fill it.
+MOST_NOTES = 100.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """Who sent a request, and the trace of it."""
+
+    key: Key
+    trace: str
+
+
+class Service:
+    """`serving` is replaced as a whole when another version is taken."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        root: Path,
+        serving: Serving | None,
+        feedback: Feedback,
+        store: ModelStore | None = None,
+    ) -> None:
+        limits = settings.serve
+        self.settings, self.root, self.feedback, self.store = settings, root, feedback, store
+        self.measures = Measures()
+        self.engine = Engine(threads=limits.threads, queue=limits.queue)
+        self.bodies = Bodies(most_mib=limits.max_body_mib, all_mib=limits.max_bodies_mib, seconds=limits.body_seconds)
+        find = finder_of(limits, feedback) if limits.auth else None
+        self.access = Access(find, rate=limits.rate_limit / limits.workers, refused=self._note_refusal)
+        self._notes = Bucket(MOST_NOTES)
+        self._serving: Serving | None = None
+        if serving:
+            self.take(serving)
+
+    @property
+    def serving(self) -> Serving:
+        """What answers, or an error that says that nothing does."""
+        if self._serving is None:
+            raise no_model()
+        return self._serving
+
+    def take(self, serving: Serving) -> None:
+        """Lets this version answer from now on; requests under way keep theirs."""
+        self._serving, predictor = serving, serving.predictor
+        self.measures.show_model(name=predictor.meta["name"], version=predictor.version, bundle=predictor.hash)
+
+    def check(self) -> None:
+        """Raises what stands in the way of an answer, before the body is read."""
+        self.engine.check()
+        if self._serving is None:
+            raise no_model()
+
+    async def predict_files(self, files: Sequence[Upload], asker: Asker) -> list[Prediction | RejectedInput]:
+        """One answer a file, in order; a file that cannot be used gets its reason and the others go on."""
+        serving = self.serving
+        if not serving.predictor.is_image:
+            raise RejectedInput("this model takes records", found="files", hint="GET /v1/model lists the columns")
+        room = asyncio.Semaphore(self.engine.threads)
+
+        async def ask(file: Upload) -> Prediction | RejectedInput:
+            async with room:
+                try:
+                    answer, stored = await self.engine.run(lambda alone: self._image(serving, file.data, asker, alone))
+                except RejectedInput as error:
+                    self.measures.count_rejected()
+                    return error
+            return await self._leave(answer, stored)
+
+        with self.engine.place():
+            return [await ask(files[0])] if len(files) == 1 else list(await asyncio.gather(*map(ask, files)))
+
+    async def predict_rows(self, rows: Sequence[Row], places: Sequence[str], asker: Asker) -> list[Prediction]:
+        """One answer a row, in order, or an error that says where."""
+        predictor = self.serving.predictor
+        if predictor.is_image:
+            raise RejectedInput("this model takes images", found="records", hint='send files, or {"image": base64}')
+        with self.engine.place():
+            if len(rows) <= FEW_ROWS:
+                answers, stored = self._rows(predictor, rows, places, asker)
+            else:
+                answers, stored = await self.engine.run(lambda _: self._rows(predictor, rows, places, asker))
+            return [await self._leave(answer, stored) for answer in answers]
+
+    def note(self, kind: str, content: dict[str, str]) -> None:
+        """Writes an event into the journal; where there is no room it goes unwritten, for nobody waits for it."""
+        try:
+            self.feedback.note(kind, content)
+        except FeedbackAway:
+            log.warning("an event was not written down", extra={"kind": kind})
+
+    def metrics(self) -> bytes:
+        """The figures, for Prometheus."""
+        return self.measures.text(in_flight=self.engine.requests, feedback=self.feedback.status())
+
+    def close(self) -> None:
+        """Ends what was started, once nothing is under way any more."""
+        self.engine.close()
+        self.feedback.close()
+
+    def _image(self, serving: Serving, data: bytes, asker: Asker, alone: bool) -> tuple[Answer, Future[None]]:
+        answer = answer_image(serving.for_request(alone=alone), data, keep=self.settings.feedback.keep_inputs)
+        return answer, self.feedback.submit([_answered(answer, asker, kind="image")])
+
+    def _rows(
+        self, predictor: Predictor, rows: Sequence[Row], places: Sequence[str], asker: Asker
+    ) -> tuple[list[Answer], Future[None]]:
+        answers = answer_rows(predictor, rows, places)
+        return answers, self.feedback.submit([_answered(answer, asker, kind="table") for answer in answers])
+
+    async def _leave(self, answer: Answer, stored: Future[None]) -> Prediction:
+        """The answer once it is durable."""
+        started = time.perf_counter()
+        if not stored.done():
+            await asyncio.wrap_future(stored)
+        stored.result()
+        self.measures.count_answer(answer, store_seconds=time.perf_counter() - started)
+        return answer.prediction
+
+    def _note_refusal(self, status: str, key: str, route: str) -> None:
+        if self._notes.take():
+            self.note("refusal", {"status": status, "key": key, "route": route})
+
+
+def finder_of(limits: ServeSettings, feedback: Feedback) -> Finder:
+    """Who has a secret: the holder of a key, or whoever the identity provider vouches for where there is one."""
+    if limits.oidc is None:
+        return feedback.keys.find
+    tokens = Tokens(limits.oidc)
+    return lambda secret: feedback.keys.find(secret) if secret.startswith("ml_") else tokens.find(secret)
+
+
+def no_model() -> BrokenBundle:
+    """The error of a service that has nothing to answer with."""
+    return BrokenBundle("a model must be loaded", found="none", hint="promote one: `medloop models promote N`")
+
+
+def _answered(answer: Answer, asker: Asker, *, kind: Literal["image", "table"]) -> Answered:
+    return Answered(
+        prediction=answer.prediction,
+        kind=kind,
+        key=asker.key.id,
+        trace_id=asker.trace,
+        input_sha256=answer.sha256,
+        input_png=answer.png,
+        row=answer.row,
+        size=answer.size,
+    )

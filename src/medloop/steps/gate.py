@@ -1,0 +1,147 @@
+"""The gate's step: gathers from the project what the rules are held against."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from medloop.bundle import files as bundle_files
+from medloop.bundle.predictor import Inputs, Predictor
+from medloop.case import Case, Verdict
+from medloop.data.edition import Edition, edition_of
+from medloop.data.manifest import case_of, row_sha256
+from medloop.errors import UserError
+from medloop.evaluate.against_champion import Opponent
+from medloop.evaluate.decided import Decided, Task, decided_by, decided_in_report
+from medloop.evaluate.gate import Evidence, judge
+from medloop.evaluate.ledger import LEDGER, bundles_seen
+from medloop.recipe import GateSection
+from medloop.registry.store import ModelStore, Version
+from medloop.steps import images
+from medloop.steps.project import Project
+from medloop.steps.versions import store_of
+from medloop.storage import read_json, sha256_file
+
+WARM_UPS, TIMED = 3, 20
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockedCases:
+    """The test cases as they are now, with the bytes of their images where they have some."""
+
+    cases: list[Case]
+    groups: list[str]
+    files: images.FileBytes | None
+    edition: Edition
+
+
+def judge_bundle(project: Project) -> Verdict:
+    """The verdict on the bundle and the report in the work folder."""
+    report, bundle = read_json(project.work / "report" / "report.json"), project.work / "bundle"
+    section, digest, tests = project.recipe.gate, bundle_files.verify(bundle), _locked_cases(project)
+    champion = _champion(store_of(project))
+    if champion is not None and _was_judged(champion, digest, tests.edition.id, section):
+        return champion.verdict
+    task = Task.of(bundle_files.read_meta(bundle))
+    challenger, subgroups = decided_in_report(project.work / "report", task)
+    compares = champion is not None and any(rule.compares for rule in section.rules)
+    evidence = Evidence(
+        challenger=challenger,
+        edition_cases=frozenset(tests.edition.cases),
+        subgroups=subgroups,
+        opponent=_opponent(champion, task, tests, challenger) if champion is not None and compares else None,
+        footprint=_footprint(bundle, section, tests),
+        looks=bundles_seen(project.work / LEDGER, tests.edition.id),
+    )
+    return judge(report, section, bundle=digest, edition=tests.edition.id, evidence=evidence)
+
+
+def _locked_cases(project: Project) -> LockedCases:
+    import pandas as pd
+
+    manifest, splits = project.cases(), pd.read_parquet(project.work / "splits.parquet")
+    part = splits.query("part == 'test'")
+    manifest = manifest.set_index("case_id", drop=False)
+    if absent := set(part["case_id"]) - set(manifest.index):
+        raise UserError(
+            "every test case must be among the cases", found=f"{len(absent)} are not", hint="run `medloop run`"
+        )
+    rows = manifest.loc[part["case_id"]]
+    cases = [case_of(row) for row in rows.to_dict("records")]
+    # The manifest tells what they were when they were ingested; what counts is what they are.
+    manifest.loc[rows.index, "file_sha256"] = [_content(project, case) for case in cases]
+    return LockedCases(
+        cases=cases,
+        groups=part["group"].tolist(),
+        files=images.FileBytes(project, rows["path"].tolist()) if images.has_images(project) else None,
+        edition=edition_of(manifest, splits, project.recipe.split, smoke=project.smoke),
+    )
+
+
+def _content(project: Project, case: Case) -> str:
+    """The fingerprint of a case as it is now."""
+    if case.path is None:
+        return row_sha256(case.values)
+    path = project.root / case.path
+    return sha256_file(path) if path.is_file() else "absent"
+
+
+def _champion(store: ModelStore) -> Version | None:
+    now = store.champion()
+    return store.version(now.version) if now is not None else None
+
+
+def _was_judged(champion: Version, digest: str, edition: str, section: GateSection) -> bool:
+    """Whether these very bytes serve by a verdict on this edition under these rules, which nothing new can change."""
+    verdict = champion.verdict
+    return (verdict.bundle, verdict.edition, verdict.gate) == (digest, edition, section.model_dump(mode="json"))
+
+
+def _opponent(champion: Version, task: Task, tests: LockedCases, challenger: Decided) -> Opponent:
+    """The champion on these cases, scored afresh."""
+    number, bundle = champion.number, champion.bundle
+    try:
+        predictor = Predictor.load(champion.folder / "bundle")
+        own = Task.of(predictor.meta)
+        if not own.asks_the_same(task):
+            return Opponent(
+                version=number, bundle=bundle, why_not=f"version {number} {_told(own)}, this one {_told(task)}"
+            )
+        decided = decided_by(predictor, task, tests.cases, tests.groups, files=tests.files)
+    except UserError as error:
+        return Opponent(
+            version=number, bundle=bundle, why_not=f"version {number} cannot answer these cases: {error.found}"
+        )
+    if decided.case_ids != challenger.case_ids:
+        return Opponent(version=number, bundle=bundle, why_not="the report was made on other cases")
+    warnings = []
+    if predictor.meta["edition"] != tests.edition.id:
+        warnings.append(
+            f"version {number} was made for edition {predictor.meta['edition']}: it may have learned from these test "
+            "cases, which would make it look better than it is"
+        )
+    if own.per != task.per:
+        warnings.append(f"version {number} answers for each {own.per}; here its answers are taken for each {task.per}")
+    return Opponent(version=number, bundle=bundle, decided=decided, warnings=tuple(warnings))
+
+
+def _told(task: Task) -> str:
+    positive = f" with {' and '.join(task.positive)} positive" if task.positive else ""
+    return f"tells {', '.join(task.classes)} apart{positive}"
+
+
+def _footprint(bundle: Path, section: GateSection, tests: LockedCases) -> dict[str, float]:
+    """How large the bundle is, and, where a rule asks, how long one case takes on one thread."""
+    found = {"size_mib": sum(path.stat().st_size for path in bundle.iterdir()) / MIB}
+    if any(rule.metric == "latency_ms" for rule in section.rules):
+        predictor, seconds = Predictor.load(bundle), []
+        case: Inputs = [tests.cases[0].values] if tests.files is None else tests.files[:1]
+        for _ in range(WARM_UPS + TIMED):
+            started = time.perf_counter()
+            predictor.predict(case)
+            seconds.append(time.perf_counter() - started)
+        found["latency_ms"] = 1000 * median(seconds[WARM_UPS:])
+    return found

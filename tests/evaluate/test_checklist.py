@@ -1,0 +1,62 @@
+"""The reporting tables: official numbers, own words, filled from the files or open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medloop.evaluate.checklist import OPEN, Item, answered, checklist_text, filled
+from medloop.evaluate.claim import ITEMS as CLAIM
+from medloop.evaluate.tripod import ITEMS as TRIPOD
+
+# TRIPOD+AI has 27 items, some of them in parts; CLAIM of 2024 has 44.
+TRIPOD_PARTS = {3: 3, 5: 2, 6: 3, 8: 3, 9: 3, 12: 7, 18: 6, 20: 3, 23: 2, 27: 3}
+TRIPOD_NUMBERS = [
+    f"{number}{part}" for number in range(1, 28) for part in "abcdefg"[: TRIPOD_PARTS.get(number, 0)] or [""]
+]
+
+
+def test_the_items_carry_the_official_numbers() -> None:
+    assert [item.number for item in TRIPOD] == TRIPOD_NUMBERS
+    assert [item.number for item in CLAIM] == [str(number) for number in range(1, 45)]
+
+
+@pytest.mark.parametrize("asked", [TRIPOD, CLAIM], ids=["tripod", "claim"])
+def test_four_in_five_of_what_a_machine_can_fill_is_filled(asked: tuple[Item, ...], report: dict[str, Any]) -> None:
+    images = {"formats": {"png": 3}, "modes": {"L": 3}, "size": "64 x 64 to 64 x 64"}
+    prepared = {"size": 64, "window": "auto", "fit": "pad", "channels": 1}
+    model = {**report["model"], "params": {"weights": "none"}}
+    recipe = {**report["recipe"], "prepare": prepared}
+    picture = {"task": "images", "study": {**report["study"], "images": images}, "model": model, "recipe": recipe}
+    answers = answered(asked, report if asked is TRIPOD else {**report, **picture})
+    done, able, total = filled(answers)
+    assert (done >= 0.8 * able, total) == (True, len(asked))
+    assert all(one.text == "" for one in answers if one.item.fill is None)
+
+
+def test_what_only_people_know_stays_open(report: dict[str, Any]) -> None:
+    texts = {one.item.number: one.text for one in answered(TRIPOD, report)}
+    assert not any(texts[number] for number in ("3a", "6b", "8b", "17", "18a", "18b", "19", "25"))
+
+
+def test_the_figures_are_those_of_the_report(report: dict[str, Any], folder: Path) -> None:
+    auc = report["test"]["roc_auc"]
+    text = (folder / "tripod_ai.md").read_text("utf-8")
+    assert f"roc_auc {auc['value']:.3f} [{auc['lower']:.3f}, {auc['upper']:.3f}]" in text
+    assert f"train: {report['study']['parts']['train']['cases']} cases" in text
+    assert not (folder / "claim.md").exists()
+
+
+def test_without_what_the_files_tell_of_the_data_more_is_open(report: dict[str, Any]) -> None:
+    alone = filled(answered(TRIPOD, {**report, "study": None}))
+    assert alone[0] < filled(answered(TRIPOD, report))[0]
+
+
+def test_a_cell_cannot_break_the_table() -> None:
+    item = Item(number="1", section="Title", asks="x", fill=lambda _: "a | b\nc")
+    text = checklist_text("T", answered((item, Item(number="2", section="S", asks="y")), {}))
+    assert "| 1 | Title | x | a \\| b c |" in text
+    assert f"| 2 | S | y | {OPEN} |" in text
+    assert "1 of 2 items are filled from the files (1 can be)" in text

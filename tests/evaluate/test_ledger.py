@@ -1,0 +1,65 @@
+"""The ledger: a line a look, whole after a kill, and a warning when an edition has steered too many decisions."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from medloop.evaluate.ledger import bundles_seen, looks, note_look, wear
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.jsonl"
+
+
+def look(path: Path, bundle: str, edition: str = "e") -> None:
+    note_look(path, edition=edition, bundle=bundle, who="Jo")
+
+
+def test_a_look_says_when_on_what_and_by_whom(path: Path) -> None:
+    look(path, "b1")
+    (found,) = looks(path)
+    assert (found.edition, found.bundle, found.who) == ("e", "b1", "Jo")
+    assert found.when.endswith("+00:00")
+
+
+def test_bundles_are_counted_once_and_for_each_edition(path: Path) -> None:
+    for bundle, edition in (("b1", "e"), ("b1", "e"), ("b2", "e"), ("b3", "other")):
+        look(path, bundle, edition)
+    assert (bundles_seen(path, "e"), bundles_seen(path, "other"), bundles_seen(path, "none")) == (2, 1, 0)
+    assert len(list(looks(path))) == 4
+
+
+def test_nothing_was_looked_at_at_first(path: Path) -> None:
+    assert list(looks(path)) == []
+
+
+@pytest.mark.parametrize("half", [b'{"when": "20', b"\n", b"null\n", b'{"bundle": "x"}\n'])
+def test_what_a_kill_left_half_written_swallows_no_look(path: Path, half: bytes) -> None:
+    look(path, "b1")
+    path.write_bytes(path.read_bytes() + half)
+    look(path, "b2")
+    assert [one.bundle for one in looks(path)] == ["b1", "b2"]
+
+
+def test_a_line_is_added_and_none_is_changed(path: Path) -> None:
+    look(path, "b1")
+    before = path.read_bytes()
+    look(path, "b2")
+    assert path.read_bytes().startswith(before)
+
+
+def test_many_at_once_lose_no_look(path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: look(path, f"b{number}"), range(40)))
+    assert bundles_seen(path, "e") == 40
+
+
+@pytest.mark.parametrize(("bundles", "warns"), [(0, False), (1, False), (8, False), (9, True), (40, True)])
+def test_an_edition_wears_out(bundles: int, warns: bool) -> None:
+    told = wear(bundles)
+    assert (told is not None) is warns
+    assert told is None or told.startswith(f"{bundles} bundles were looked at on this edition")

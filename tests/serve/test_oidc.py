@@ -1,0 +1,144 @@
+"""Tokens of an identity provider that runs beside the test."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from medloop.bundle.predictor import Predictor
+from medloop.serve.oidc import highest_role
+from medloop.settings import OidcSettings
+
+from .conftest import TestClient, served
+
+AUDIENCE = "medloop"
+
+
+class Provider:
+    """Signs tokens and shows its public key; `asked` counts who wanted to see it."""
+
+    def __init__(self) -> None:
+        self.key, self.asked = rsa.generate_private_key(65537, 2048), 0
+        public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
+        keys = {"keys": [{**public, "kid": "1", "use": "sig", "alg": "RS256"}]}
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                provider.asked += 1
+                is_keys = self.path == "/keys"
+                body = json.dumps(keys if is_keys else {"jwks_uri": f"{provider.address}/keys"}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+    def token(self, *, key: Any = None, algorithm: str = "RS256", **changes: Any) -> str:
+        claims = {
+            "iss": self.address,
+            "aud": AUDIENCE,
+            "sub": "u1",
+            "exp": int(time.time()) + 60,
+            "roles": ["staff", "operator"],
+            "preferred_username": "jo",
+            **changes,
+        }
+        claims = {name: value for name, value in claims.items() if value is not None}
+        return jwt.encode(claims, key or self.key, algorithm=algorithm, headers={"kid": "1"})
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    provider = Provider()
+    thread = threading.Thread(target=provider.server.serve_forever)
+    thread.start()
+    yield provider
+    provider.server.shutdown()
+    provider.server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def guarded(provider: Provider, predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    settings = OidcSettings(issuer=provider.address, audience=AUDIENCE)
+    with served(predictor, tmp_path_factory.mktemp("oidc"), auth=True, oidc=settings) as client:
+        yield client
+
+
+def status(client: TestClient, token: str, path: str = "/v1/model") -> int:
+    return client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def test_a_token_lets_in_with_the_role_of_its_claim(guarded: TestClient, provider: Provider) -> None:
+    assert status(guarded, provider.token()) == 200
+    rollback = {"headers": {"Authorization": f"Bearer {provider.token()}"}}
+    assert guarded.post("/v1/models/rollback", **rollback).status_code == 404
+    reader = {"headers": {"Authorization": f"Bearer {provider.token(roles='reader')}"}}
+    assert guarded.post("/v1/models/rollback", **reader).status_code == 403
+
+
+def test_the_providers_keys_are_asked_for_once(guarded: TestClient, provider: Provider) -> None:
+    assert status(guarded, provider.token(sub="first")) == 200
+    asked = provider.asked
+    assert {status(guarded, provider.token(sub=f"u{number}")) for number in range(5)} == {200}
+    assert provider.asked == asked
+
+
+def test_keys_of_our_own_go_on(guarded: TestClient) -> None:
+    _, secret = guarded.app.state.service.feedback.keys.create("own", "reader")  # type: ignore[attr-defined]
+    assert status(guarded, secret) == 200
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "expired": {"exp": 1},
+    "for another service": {"aud": "other"},
+    "of another provider": {"iss": "https://evil.example"},
+    "of nobody": {"sub": None},
+    "for ever": {"exp": None},
+    "without a role": {"roles": ["staff"]},
+    "with a role of no kind": {"roles": {"admin": True}},
+}
+
+
+@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
+def test_a_wrong_token_is_refused(guarded: TestClient, provider: Provider, changes: dict[str, Any]) -> None:
+    assert status(guarded, provider.token(**changes)) == 401
+
+
+def test_a_token_that_somebody_else_signed_is_refused(guarded: TestClient, provider: Provider) -> None:
+    assert status(guarded, provider.token(key=rsa.generate_private_key(65537, 2048))) == 401
+    assert status(guarded, provider.token(key="x" * 64, algorithm="HS256")) == 401
+    assert status(guarded, jwt.encode({"sub": "u1"}, "", algorithm="none")) == 401
+    assert status(guarded, "a.b.c") == 401
+
+
+def test_a_provider_that_is_away_is_told_apart_from_a_wrong_token(
+    predictor: Predictor, provider: Provider, tmp_path: Path
+) -> None:
+    settings = OidcSettings(issuer=provider.address, audience=AUDIENCE, jwks_url="http://127.0.0.1:9/keys")
+    with served(predictor, tmp_path, auth=True, oidc=settings) as client:
+        assert status(client, provider.token()) == 503
+
+
+@pytest.mark.parametrize(
+    ("claim", "role"),
+    [("admin", "admin"), (["reader", "admin"], "admin"), (["x"], None), (None, None), ("administrator", None)],
+    ids=["a word", "a list", "another", "none", "like one"],
+)
+def test_the_highest_role_counts(claim: object, role: str | None) -> None:
+    assert highest_role(claim) == role
