@@ -7,7 +7,7 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import demo, finetuning, gate, ingest, learning, model_call, prepare, training_memory
+from benchmarks import demo, finetuning, gate, ingest, learning, model_call, prepare, serve, training_memory
 from benchmarks.row import Row
 
 MEASUREMENTS = {
@@ -18,6 +18,7 @@ MEASUREMENTS = {
     "learning": learning.measure,
     "finetuning": finetuning.measure,
     "model_call": model_call.measure,
+    "serve": serve.measure,
     "training_memory": training_memory.measure,
 }
 

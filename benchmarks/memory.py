@@ -12,14 +12,19 @@ SECONDS_BETWEEN_LOOKS = 0.02
 
 def peak_megabytes(command: Sequence[str], *, cwd: Path) -> float:
     """Run the command to its end, looking often."""
-    most = 0
+    most = 0.0
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            most = max(most, sum(map(_kilobytes, _family(process.pid))))
+            most = max(most, family_megabytes(process.pid))
             time.sleep(SECONDS_BETWEEN_LOOKS)
     if process.returncode:
         raise RuntimeError(f"{command} ended with {process.returncode}")
-    return most / 1024
+    return most
+
+
+def family_megabytes(pid: int) -> float:
+    """What a process and all that descend from it hold now."""
+    return sum(map(_kilobytes, _family(pid))) / 1024
 
 
 def _family(pid: int) -> list[int]:

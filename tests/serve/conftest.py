@@ -17,11 +17,8 @@ from medloop.serve.app import create_app
 from medloop.serve.champion import Serving
 from medloop.serve.service import Service
 from medloop.settings import ServeSettings, Settings
-from tests.feedback.conftest import postgres
 from tests.golden.make_table_bundle import ANSWERS
-from tests.postgres import Postgres
-
-__all__ = ["postgres"]
+from tests.postgres import Postgres, running_postgres
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2, which nothing else here needs
@@ -62,6 +59,13 @@ def empty(tmp_path: Path) -> Iterator[TestClient]:
     """The service without a model."""
     with served(None, tmp_path) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server, started where a test asks for it."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

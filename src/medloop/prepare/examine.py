@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ UNREADABLE = "a file that cannot be opened"
 FIRST_READ = 65_536
 # The sex, the age in bands of ten years, and the scanner; other files tell none of them.
 SUBGROUPS = (("PatientSex",), ("PatientAge",), ("Manufacturer", "ManufacturerModelName"))
+NOTHING_TOLD = (None,) * len(SUBGROUPS)
 
 
 class Facts(NamedTuple):
@@ -75,13 +76,13 @@ class Examiner:
             decoded.bits,
             decoded.patient,
             decoded.study or decoded.series,
-            *(_told(decoded.meta, *names) for names in SUBGROUPS),
+            *(told(decoded.meta) if decoded.meta else NOTHING_TOLD),
         )
 
 
-def _told(meta: Mapping[str, MetaValue], *names: str) -> str | None:
-    """What a DICOM header tells, as far as it may leave the header at all."""
-    return " ".join(str(meta[name]) for name in names if name in meta) or None
+def told(meta: Mapping[str, MetaValue]) -> Iterator[str | None]:
+    """What a DICOM header tells for subgroups, as far as it may leave the header at all."""
+    return (" ".join(str(meta[name]) for name in names if name in meta) or None for names in SUBGROUPS)
 
 
 def read_image(path: str) -> bytes | int:

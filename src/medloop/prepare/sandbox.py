@@ -184,7 +184,7 @@ class DecoderProcess:
         except (_Lost, TimeoutError) as error:
             self._stop()
             if again and isinstance(error, _Lost):
-                # Whoever killed the one before may have met this one, too, on its way.
+                # It may have been killed on its way.
                 return self._start(again=False)
             raise RuntimeError("the decoder process does not start") from None
         return process
