@@ -227,6 +227,14 @@ def test_processes_that_share_a_study_do_no_trial_too_many(storage: Path | str) 
     assert len(heard.names) < 12
 
 
+def test_nobody_waits_for_a_trial_that_has_ended_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(nearest_a_third, tmp_path / "study.db", trials=2)
+    section = TuneSection.model_validate({"space": X})
+    with study.open_study(section, storage=address(tmp_path / "study.db"), name="test") as opened:
+        monkeypatch.setattr(study.time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
+        study.wait_for_others(opened)
+
+
 def test_a_database_that_is_away_is_told_without_its_password(tmp_path: Path) -> None:
     section = TuneSection.model_validate({"trials": 1, "space": X})
     (tmp_path / "study.db").write_bytes(b"no database at all, but some text of a good length")

@@ -120,14 +120,19 @@ def wait_for_others(study: Any) -> None:
     """Until another process has ended a trial, or is found dead."""
     import optuna
 
-    before = [(trial.number, trial.state) for trial in counted(study)]
+    before = _states(study)
     started = time.monotonic()
-    while [(trial.number, trial.state) for trial in counted(study)] == before:
+    # The last one may have ended since the caller looked; then nothing is left to wait for.
+    while "RUNNING" in before.values() and _states(study) == before:
         time.sleep(1)
         with _without_experimental_warnings():
             optuna.storages.fail_stale_trials(study)
         if time.monotonic() - started > GRACE:
             _end_unborn(study)
+
+
+def _states(study: Any) -> dict[int, str]:
+    return {trial.number: trial.state.name for trial in counted(study)}
 
 
 def _end_unborn(study: Any) -> None:
