@@ -33,6 +33,8 @@ SECONDS = 10.0
 START_SECONDS = 120.0
 PIPE_BYTES = 1 << 20
 MAX_ANSWER = 1 << 20
+# A file of which so many children die, at least two of them fresh, is the one to blame.
+TRIES = 3
 
 Answer = RejectedInput | tuple[Decoded, Identifiers]
 
@@ -132,7 +134,8 @@ class DecoderProcess:
         """Decodes one file; what a child of some age fails at gets a second chance in a fresh one."""
         request = json.dumps({"rule": rule.to_json(), "limits": asdict(limits)}).encode()
         with self._lock:
-            answer = self._try(request, data, limits) or self._try(request, data, limits)
+            tries = (self._try(request, data, limits) for _ in range(TRIES))
+            answer = next((answer for answer in tries if answer is not None), None)
         if answer is None or isinstance(answer, RejectedInput):
             raise answer or _died()
         return answer
@@ -149,9 +152,9 @@ class DecoderProcess:
         try:
             answer = _ask(process, request, data, limits, time.monotonic() + self._seconds)
         except _Lost:
-            # An earlier file may have broken the heap of a child; a fresh one dies of this file alone.
+            # An earlier file may have broken the heap of a child, and somebody else may have killed a fresh one.
             self._stop()
-            return _died() if fresh else None
+            return None
         except TimeoutError:
             self._stop()
             return reject(f"a file that takes longer than {self._seconds:g} seconds to decode")
