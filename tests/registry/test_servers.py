@@ -31,7 +31,6 @@ from medloop.registry.pyfunc import PredictorModel, _load_pyfunc
 from medloop.registry.store import ModelStore, Version
 from medloop.registry.tracking import Tracker
 from tests.bundle.image_bundles import draw_discs, export_project, png, write_project
-from tests.loop_project import made_once
 
 UNKNOWN = "/logged-models"
 SECONDS_TO_START = 60
@@ -43,16 +42,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def make_store(folder: Path) -> None:
-    folder.mkdir()
-    mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}", f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[str]:
     """The address of `mlflow server` on a SQLite store."""
     folder = tmp_path_factory.mktemp("server")
-    shutil.copy(made_once(tmp_path_factory, "mlflow-store", make_store) / "mlflow.db", folder)
+    shutil.copy(empty_store, folder)
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]

@@ -23,6 +23,17 @@ class Edition:
     cases: dict[str, str]
 
 
+def tested_rows(cases: pd.DataFrame, splits: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the test cases by their ids, and the group of each, in the order of the split."""
+    part = splits[splits["part"] == "test"]
+    rows = cases.set_index("case_id", drop=False)
+    if absent := set(part["case_id"]) - set(rows.index):
+        raise UserError(
+            "every test case must be among the cases", found=f"{len(absent)} are not", hint="run `medloop run`"
+        )
+    return rows.loc[part["case_id"]], part["group"].tolist()
+
+
 def edition_of(cases: pd.DataFrame, splits: pd.DataFrame, section: SplitSection, *, smoke: bool) -> Edition:
     """The edition that a split defines."""
     test = set(splits.loc[splits["part"] == "test", "case_id"])

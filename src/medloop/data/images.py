@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medloop.data.manifest import case_id, completed, further_columns
+from medloop.data.manifest import NUMBERS, case_id, completed, further_columns
 from medloop.data.places import Places
 from medloop.errors import UserError
 from medloop.prepare.examine import Examiner, Facts
@@ -27,8 +27,7 @@ GIVEN = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
-NUMBERS = frozenset({"bytes", "width", "height", "bits"})
-FACTS = pa.schema([(name, pa.int64() if name in NUMBERS else pa.string()) for name in Facts._fields])
+FACTS = pa.schema([(name, pa.int64() if name in (*NUMBERS, "bits") else pa.string()) for name in Facts._fields])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,3 +123,8 @@ def case_of(row: Mapping[str, Any]) -> Case:
         **{name: plain[name] for name in ("case_id", "label", "source", "patient_id", "path", "quarantined")},
         values={n.removeprefix(VALUE_PREFIX): value for n, value in plain.items() if n.startswith(VALUE_PREFIX)},
     )
+
+
+def cases_of(rows: pd.DataFrame) -> list[Case]:
+    """The rows of the manifest as cases."""
+    return [case_of({str(name): value for name, value in row.items()}) for row in rows.to_dict("records")]

@@ -7,7 +7,7 @@ from typing import Any
 
 from medloop.evaluate import sentences as say
 from medloop.evaluate.checklist import Fill, items
-from medloop.evaluate.limits import limits
+from medloop.evaluate.limits import limitations
 
 Report = Mapping[str, Any]
 
@@ -71,10 +71,6 @@ def _by_part(report: Report) -> str:
     return "; ".join([say.labels_by_part(report), *told]) if parts else ""
 
 
-def _limitations(report: Report) -> str:
-    return " ".join(limits(report))
-
-
 def _abstract(report: Report) -> str:
     return f"{say.partition(report)}. {say.performance(report)}" if say.partition(report) else ""
 
@@ -117,10 +113,6 @@ def _explained(report: Report) -> str:
 
 def _internal(report: Report) -> str:
     return f"{report['n_test']} locked cases of the same source, edition {report['edition']}"
-
-
-def _flow(report: Report) -> str:
-    return f"{say.excluded(report)}; {say.labels_by_part(report)}" if say.excluded(report) else ""
 
 
 def _protocol(report: Report) -> str:
@@ -204,12 +196,12 @@ FILLED: Mapping[str, Fill] = {
     "30": _robustness,
     "31": _explained,
     "32": _internal,
-    "35": _flow,
+    "35": say.flow,
     "36": _by_part,
     "37": _performance,
     "38": _precision,
     "39": say.wrong,
-    "40": _limitations,
+    "40": limitations,
     "42": _protocol,
     "43": _availability,
 }

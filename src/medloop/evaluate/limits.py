@@ -11,6 +11,11 @@ RAREST_SHARE = 0.2
 FEWEST_OF_A_BAND = 20
 
 
+def limitations(report: Mapping[str, Any]) -> str:
+    """All of them in one paragraph."""
+    return " ".join(limits(report))
+
+
 def limits(report: Mapping[str, Any]) -> list[str]:
     """In sentences, the gravest first."""
     sentences = []

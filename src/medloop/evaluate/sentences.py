@@ -98,6 +98,11 @@ def labels_by_part(report: Report) -> str:
     return "; ".join(f"{name}: {counted(part['labels'])}" for name, part in study["parts"].items()) if study else ""
 
 
+def flow(report: Report) -> str:
+    """Which cases went where; nothing where the files do not tell."""
+    return f"{excluded(report)}; {labels_by_part(report)}" if excluded(report) else ""
+
+
 def excluded(report: Report) -> str:
     """What was set aside, and why."""
     study = report.get("study")

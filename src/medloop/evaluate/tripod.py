@@ -7,7 +7,7 @@ from typing import Any
 
 from medloop.evaluate import sentences as say
 from medloop.evaluate.checklist import Fill, items
-from medloop.evaluate.limits import limits
+from medloop.evaluate.limits import limitations, limits
 
 Report = Mapping[str, Any]
 
@@ -95,10 +95,6 @@ def _bad_input(report: Report) -> str:
     )
 
 
-def _limitations(report: Report) -> str:
-    return " ".join(limits(report))
-
-
 def _code(report: Report) -> str:
     commit = f"git commit {report['git_commit']}" if report["git_commit"] else "not in a git repository"
     return f"recipe stored in the bundle; {commit}; {say.software(report)}"
@@ -126,10 +122,6 @@ def _recalibration(report: Report) -> str:
 
 def _protocol(report: Report) -> str:
     return f"the recipe, with the gate's rules, is stored in the bundle {report['bundle'][:12]}"
-
-
-def _flow(report: Report) -> str:
-    return f"{say.excluded(report)}; {say.labels_by_part(report)}" if say.excluded(report) else ""
 
 
 def _updating(report: Report) -> str:
@@ -215,7 +207,7 @@ FILLED: Mapping[str, Fill] = {
     "16": _differences,
     "18c": _protocol,
     "18f": _code,
-    "20a": _flow,
+    "20a": say.flow,
     "20b": _by_part,
     "20c": _differences,
     "21": say.labels_by_part,
@@ -223,7 +215,7 @@ FILLED: Mapping[str, Fill] = {
     "23a": _performance,
     "23b": _heterogeneity,
     "24": _updating,
-    "26": _limitations,
+    "26": limitations,
     "27a": _bad_input,
 }
 

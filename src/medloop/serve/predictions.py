@@ -87,10 +87,10 @@ async def predictions(request: Request) -> Response:
         parsed = parse(content)
         if isinstance(parsed, dict) and "features" in parsed:
             answers = [await _short(service, parsed, asker_of(request))]
-            return json_of(PredictionsBody(predictions=[PredictionBody.of(answer) for answer in answers]))
-        rows: list[Row] = [dict(record) for record in checked(parsed, RecordsBody).records]
-        places = [f"records.{number}" for number in range(len(rows))]
-        answers = await service.predict_rows(rows, places, asker_of(request))
+        else:
+            rows: list[Row] = [dict(record) for record in checked(parsed, RecordsBody).records]
+            places = [f"records.{number}" for number in range(len(rows))]
+            answers = await service.predict_rows(rows, places, asker_of(request))
     return json_of(PredictionsBody(predictions=[PredictionBody.of(answer) for answer in answers]))
 
 
@@ -105,6 +105,7 @@ def stored_prediction(prediction: Id, request: Request) -> Any:
 @past.get("/v1/predictions/{prediction}/input.png", response_class=Response, openapi_extra=takes("reader"))
 def stored_input(prediction: Id, request: Request) -> Response:
     """The picture that was judged, as far as it is kept."""
+    _stored(request, prediction)
     return png_of(_input(request, prediction))
 
 
@@ -226,7 +227,6 @@ def _stored(request: Request, prediction: str) -> StoredPrediction:
 
 
 def _input(request: Request, prediction: str) -> bytes:
-    _stored(request, prediction)
     data = service_of(request).feedback.input_png(prediction)
     if data is None:
         raise NotFound(

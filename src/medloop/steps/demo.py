@@ -62,9 +62,8 @@ def count_hits(project: Project) -> tuple[int, int]:
     from medloop.bundle.predictor import Predictor
 
     predictor = Predictor.load(project.work / "bundle")
-    truth = {
-        row["path"]: row for row in csv.DictReader((project.work / "phantoms" / "nodules.csv").open(encoding="utf-8"))
-    }
+    nodules = (project.work / "phantoms" / "nodules.csv").read_text("utf-8")
+    truth = {row["path"]: row for row in csv.DictReader(nodules.splitlines())}
     hits = rightly = 0
     for case in tested_cases(project):
         nodule = truth.get(case["path"].partition("phantoms/")[2])
@@ -80,10 +79,10 @@ def tested_cases(project: Project) -> list[dict[str, Any]]:
     """The cases of the edition."""
     import pandas as pd
 
-    splits = pd.read_parquet(project.work / "splits.parquet")
-    cases = project.cases()
-    tested = set(splits["case_id"][splits["part"] == "test"])
-    return [row for row in cases.to_dict("records") if row["case_id"] in tested]
+    from medloop.data.edition import tested_rows
+
+    rows, _ = tested_rows(project.cases(), pd.read_parquet(project.work / "splits.parquet"))
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def is_hit(shown: Any, nodule: Mapping[str, str], *, size: int) -> bool:

@@ -10,8 +10,8 @@ from statistics import median
 from medloop.bundle import files as bundle_files
 from medloop.bundle.predictor import Inputs, Predictor
 from medloop.case import Case, Verdict
-from medloop.data.edition import Edition, edition_of
-from medloop.data.manifest import case_of, row_sha256
+from medloop.data.edition import Edition, edition_of, tested_rows
+from medloop.data.manifest import cases_of, row_sha256
 from medloop.errors import UserError
 from medloop.evaluate.against_champion import Opponent
 from medloop.evaluate.decided import Decided, Task, decided_by, decided_in_report
@@ -63,20 +63,15 @@ def _locked_cases(project: Project) -> LockedCases:
     import pandas as pd
 
     manifest, splits = project.cases(), pd.read_parquet(project.work / "splits.parquet")
-    part = splits.query("part == 'test'")
-    manifest = manifest.set_index("case_id", drop=False)
-    if absent := set(part["case_id"]) - set(manifest.index):
-        raise UserError(
-            "every test case must be among the cases", found=f"{len(absent)} are not", hint="run `medloop run`"
-        )
-    rows = manifest.loc[part["case_id"]]
-    cases = [case_of(row) for row in rows.to_dict("records")]
+    rows, groups = tested_rows(manifest, splits)
+    cases = cases_of(rows)
     # The manifest tells what they were when they were ingested; what counts is what they are.
+    manifest = manifest.set_index("case_id", drop=False)
     manifest.loc[rows.index, "file_sha256"] = [_content(project, case) for case in cases]
     return LockedCases(
         cases=cases,
-        groups=part["group"].tolist(),
-        files=images.FileBytes(project, rows["path"].tolist()) if images.has_images(project) else None,
+        groups=groups,
+        files=images.files_of(project, rows),
         edition=edition_of(manifest, splits, project.recipe.split, smoke=project.smoke),
     )
 

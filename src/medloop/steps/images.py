@@ -47,6 +47,11 @@ def has_images(project: Project) -> bool:
     return find_source(project.recipe.data.source).gives == "images"
 
 
+def files_of(project: Project, cases: Any) -> FileBytes | None:
+    """The bytes of the cases' files; None for a table."""
+    return FileBytes(project, cases["path"].tolist()) if has_images(project) else None
+
+
 def prepare_images(project: Project, cases: Any, task: Mapping[str, Any]) -> str:
     """The cases' files -> one array of one size."""
     from medloop.prepare.image import ImagePreparer

@@ -177,29 +177,28 @@ def evaluate(project: Project) -> str:
     import pandas as pd
 
     from medloop.bundle.files import verify
-    from medloop.data.manifest import case_of
+    from medloop.data.edition import tested_rows
+    from medloop.data.manifest import cases_of
     from medloop.evaluate.ledger import LEDGER, bundles_seen, note_look
     from medloop.evaluate.report import evaluate_bundle
     from medloop.evaluate.study import study_facts
 
     parts, findings = pd.read_parquet(project.work / "splits.parquet"), read_json(project.work / "audit/findings.json")
-    splits = parts.query("part == 'test'")
-    cases = project.cases().set_index("case_id", drop=False).loc[splits["case_id"]]
-    tested = [case_of(row) for row in cases.to_dict("records")]
-    are_images = images.has_images(project)
-    files = images.FileBytes(project, cases["path"].tolist()) if are_images else None
+    cases = project.cases()
+    rows, groups = tested_rows(cases, parts)
+    files = images.files_of(project, rows)
     edition = read_json(project.work / "edition.json")["id"]
     note_look(project.work / LEDGER, edition=edition, bundle=verify(project.work / "bundle"), who=who(project.settings))
     report = evaluate_bundle(
         project.work / "bundle",
-        tested,
-        splits["group"].tolist(),
+        cases_of(rows),
+        groups,
         project.recipe.evaluate,
         accepted=findings["accepted"],
         files=files,
-        columns={str(name): cases[name].tolist() for name in cases},
-        study=study_facts(project.cases(), parts, findings, subgroups=project.recipe.evaluate.subgroups),
-        beside=images.untrained(project, splits["case_id"].tolist()) if are_images else None,
+        columns={str(name): rows[name].tolist() for name in rows},
+        study=study_facts(cases, parts, findings, subgroups=project.recipe.evaluate.subgroups),
+        beside=images.untrained(project, rows["case_id"].tolist()) if files is not None else None,
         looks=bundles_seen(project.work / LEDGER, edition),
         folder=project.work / "report",
     )
