@@ -50,9 +50,13 @@ def image_names(root: Path) -> Iterator[tuple[str, list[str]]]:
     while waiting:
         folder = waiting.pop()
         with os.scandir(root / folder) as entries:
-            shown = [entry for entry in entries if not _is_hidden(entry.name)]
-        waiting += [f"{folder}{entry.name}/" for entry in shown if entry.is_dir(follow_symlinks=False)]
-        names = [entry.name for entry in shown if not entry.name.lower().endswith(NOT_IMAGES) and entry.is_file()]
+            files: list[str] = []
+            for entry in entries:
+                if entry.is_file():
+                    files.append(entry.name)
+                elif entry.is_dir(follow_symlinks=False) and not _is_hidden(entry.name):
+                    waiting.append(f"{folder}{entry.name}/")
+        names = [name for name in files if not name.lower().endswith(NOT_IMAGES) and not _is_hidden(name)]
         if names:
             yield folder, names
 

@@ -33,6 +33,8 @@ COLUMNS = (
 
 
 NUMBERS = ("width", "height", "bytes")
+# They differ from case to case.
+DIFFERENT = frozenset({"case_id", "path", "file_sha256", "pixel_sha256"})
 
 
 def case_id(source: str, key: str) -> str:
@@ -75,14 +77,18 @@ def completed(cases: pd.DataFrame) -> pd.DataFrame:
         )
     missing = {name: None for name in COLUMNS if name not in cases}
     further = [str(name) for name in cases if name not in COLUMNS]
-    table = cases.assign(**missing)[[*COLUMNS, *further]].sort_values("case_id", ignore_index=True)
+    table = cases.assign(**missing)[[*COLUMNS, *further]]
+    if not table["case_id"].is_monotonic_increasing:
+        table = table.sort_values("case_id", ignore_index=True)
     return table.astype({name: str for name in COLUMNS if name not in NUMBERS})
 
 
 def write_cases(cases: pd.DataFrame, path: Path) -> None:
     """Store the manifest."""
+    # A dictionary of values that hardly repeat is made in vain and thrown away.
+    repeated = [str(name) for name in cases if name not in DIFFERENT]
     with atomic_file(path) as file:
-        cases.to_parquet(file, index=False)
+        cases.to_parquet(file, index=False, use_dictionary=repeated)
 
 
 def read_cases(path: Path) -> pd.DataFrame:

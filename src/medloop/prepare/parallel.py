@@ -21,7 +21,7 @@ from medloop.progress import track
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MOST_IN_A_CHUNK = 256
+MOST_IN_A_CHUNK = 512
 CHUNKS_A_CORE = 16
 MOST_PROCESSES = 16
 # Fewer files are done before other processes would have started.

@@ -26,7 +26,7 @@ from medloop.storage import file_lock, read_json, sha256_bytes, write_json, writ
 IMAGES = "images.npy"
 INDEX = "index.json"
 # What a kill may cost at most.
-SECONDS_BETWEEN_MARKS = 1.0
+SECONDS_BETWEEN_MARKS = 0.25
 MOST_BYTES_IN_A_CHUNK = 16_000_000
 
 # The row of the first file, and the paths and SHA-256s of all.
@@ -123,7 +123,7 @@ def _is_done(folder: Path, key: str) -> bool:
 
 def _key(files: ImageFiles, preparer: ImagePreparer) -> str:
     digest = hashlib.sha256(json.dumps(preparer.to_json(), sort_keys=True).encode())
-    digest.update("\n".join(list(map("{} {}".format, files.case_ids, files.hashes))).encode())
+    digest.update("\n".join([*files.case_ids, *files.hashes]).encode())
     return digest.hexdigest()
 
 
