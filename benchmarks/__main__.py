@@ -7,7 +7,20 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import demo, finetuning, gate, ingest, learning, model_call, prepare, serve, training_memory
+from benchmarks import (
+    demo,
+    finetuning,
+    gate,
+    ingest,
+    learning,
+    model_call,
+    prepare,
+    serve,
+    serve_rivals,
+    serve_table,
+    shadow,
+    training_memory,
+)
 from benchmarks.row import Row
 
 MEASUREMENTS = {
@@ -19,6 +32,9 @@ MEASUREMENTS = {
     "finetuning": finetuning.measure,
     "model_call": model_call.measure,
     "serve": serve.measure,
+    "serve_rivals": serve_rivals.measure,
+    "serve_table": serve_table.measure,
+    "shadow": shadow.measure,
     "training_memory": training_memory.measure,
 }
 

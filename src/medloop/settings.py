@@ -87,8 +87,11 @@ class ServeSettings(Strict):
     head_seconds: Annotated[float, Field(gt=0)] = 10.0
     body_seconds: Annotated[float, Field(gt=0)] = 30.0
     drain_seconds: Annotated[int, Field(ge=1)] = 30
-    watch_seconds: Annotated[float, Field(gt=0)] = 1.0
+    # How often to look for another champion; when absent each second, and each 5 in an object store.
+    watch_seconds: Annotated[float, Field(gt=0)] | None = None
     log_requests: bool = True
+    # An OpenTelemetry collector that takes OTLP over HTTP, for a span of each request: http://collector:4318.
+    otlp: Annotated[str, Field(pattern="^https?://[^/]")] | None = None
 
 
 class FeedbackSettings(Strict):
@@ -104,6 +107,22 @@ class FeedbackSettings(Strict):
     spool_mib: Annotated[float, Field(gt=0)] = 256.0
 
 
+class ShadowSettings(Strict):
+    """What a challenger may take of the machine while it answers, unseen, what the champion has answered."""
+
+    enabled: bool = True
+    # How much of one core it may take; so little that the service hardly feels it even where nothing is idle.
+    share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    # Whether it takes only what the whole machine leaves idle; else its share goes off the service's, too.
+    idle: bool = True
+    # What it may take of the memory besides the libraries.
+    memory_mib: Annotated[float, Field(gt=0)] = 1024.0
+    # Answers that may wait for it; of more it leaves out all but the newest.
+    most_behind: Annotated[int, Field(ge=1)] = 1000
+    # Seconds of a processor that it may take for one case, and for being loaded, before it counts as hung.
+    case_seconds: Annotated[float, Field(gt=0)] = 30.0
+
+
 class SigningSettings(Strict):
     """PEM files: the private key that signs what is registered, and the public one under which alone bundles serve."""
 
@@ -115,7 +134,10 @@ class Settings(Strict):
     """Everything that depends on the place and not on what is learned."""
 
     work: str = "work"
+    # The model store: a folder where versions are made; where they only serve, perhaps an s3:// address.
     models: str = "models"
+    # The s3:// address that what is promoted is copied to, for services on other machines to follow.
+    mirror: Annotated[str, Field(pattern="^s3://[^/]")] | None = None
     logs: str = "logs"
     user: str | None = None
     patient_key: SecretStr | None = None
@@ -124,6 +146,7 @@ class Settings(Strict):
     tune: TuneSettings = TuneSettings()
     serve: ServeSettings = ServeSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    shadow: ShadowSettings = ShadowSettings()
     signing: SigningSettings = SigningSettings()
 
 

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": {"bundle", "metrics"},
     "registry": {"bundle"},
     "monitor": {"bundle", "metrics", "feedback"},
-    "serve": {"bundle", "feedback", "registry.store"},
+    "serve": {"bundle", "feedback", "registry.store", "registry.mirror"},
     "serve.ui": set(),
     "scale": {"bundle", "data", "train"},
     "steps": {
@@ -65,6 +65,7 @@ FENCES: dict[str, set[str]] = {
     "alembic": {"feedback"},
     "fastapi": {"serve"},
     "starlette": {"serve"},
+    "opentelemetry": {"serve.tracing"},
     "streamlit": {"serve.ui"},
     "ray": {"scale"},
     "boto3": {"storage"},

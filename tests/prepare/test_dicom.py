@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
 
 from medloop.errors import RejectedInput
 from medloop.prepare.decode import DecodeLimits, DecodeRule, decode
+from medloop.prepare.dicom import _BY_GDCM
 from medloop.prepare.rule import WINDOWS
 
 from .dicom_files import J2K, RLE, Value, dicom, element, encapsulated, item, part10, ramp, shipped
@@ -341,3 +346,40 @@ def test_no_error_or_log_quotes_the_file(
             said = str(refusal) + repr(refusal.__cause__) + repr(refusal.__context__)
     output = capfd.readouterr()
     assert number not in said + caplog.text + output.out + output.err
+
+
+# Syntaxes that gdcm reads first and others read, too: JPEG, and JPEG 2000 without and with loss.
+ALSO_BY_GDCM = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 90, 91)}
+
+
+@contextmanager
+def without_gdcm() -> Iterator[None]:
+    """The decoders as they are where only the core is installed."""
+    decoders = [get_decoder(UID(syntax)) for syntax in sorted(_BY_GDCM | ALSO_BY_GDCM)]
+    for decoder in decoders:
+        decoder.remove_plugin("gdcm")
+    try:
+        yield
+    finally:
+        for decoder in decoders:
+            decoder.add_plugin("gdcm", ("pydicom.pixels.decoders.gdcm", "_decode_frame"))
+
+
+@pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm.dcm", "MR_small_jpeg_ls_lossless.dcm", "JPEGLSNearLossless_08.dcm"])
+def test_a_file_that_needs_gdcm_is_refused_by_that_name_where_it_is_absent(name: str) -> None:
+    with (
+        without_gdcm(),
+        pytest.raises(RejectedInput, match="lossless JPEG and JPEG-LS in a DICOM file need gdcm") as caught,
+    ):
+        decode(shipped(name))
+    assert 'pip install "medloop[dicom]"' in caught.value.hint
+    assert decode(shipped(name)).pixels.size
+
+
+@pytest.mark.parametrize(
+    "name", ["SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_dcmtk_+eb+cy+s4.dcm", "JPEG2000.dcm", "693_J2KI.dcm"]
+)
+def test_other_files_give_the_same_pixels_with_gdcm_and_without(name: str) -> None:
+    pixels = decode(shipped(name)).pixels
+    with without_gdcm():
+        np.testing.assert_array_equal(decode(shipped(name)).pixels, pixels)

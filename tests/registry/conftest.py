@@ -1,4 +1,4 @@
-"""An MLflow store to copy."""
+"""An MLflow store to copy, and an object store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import mlflow
 import pytest
 
 from tests.loop_project import made_once
+from tests.storage.conftest import bucket, object_store
+
+__all__ = ["bucket", "object_store"]
 
 
 def make_store(folder: Path) -> None:

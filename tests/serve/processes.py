@@ -59,9 +59,12 @@ def serving(*words: object, cwd: Path, is_first: bool | None = None) -> Iterator
         listener = None
         try:
             assert process.stdout is not None
-            said = process.stdout.readline()
+            said = line = process.stdout.readline()
+            # A warning may come before the address.
+            while line and "http://" not in line:
+                said += (line := process.stdout.readline())
             address = re.search(r"http://\S+", said)
-            assert address, said + process.stdout.read()
+            assert address, said
             key = re.search("ml_[0-9a-z]+_[-_0-9A-Za-z]+", process.stdout.readline() if is_first else "")
             said_later: list[str] = []
             # What nobody reads would stop it in the end.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,22 +109,26 @@ class Decider:
             rule=meta["decide"].get("rule", "mean"),
         )
 
+    @cached_property
+    def is_positive(self) -> NDArray[np.bool_]:
+        """Which classes are positive."""
+        return np.isin(self.classes, list(self.positive))
+
     def probabilities(self, logits: FloatArray) -> FloatArray:
         """Calibrated probabilities."""
         return softmax(logits, self.temperature)
 
     def combined(self, probabilities: FloatArray, patients: Sequence[Hashable]) -> FloatArray:
         """One row a patient by the bundle's rule, in the order in which they first appear."""
-        is_positive = np.isin(self.classes, list(self.positive))
-        return combine_slices(probabilities, patients, is_positive=is_positive, rule=self.rule)
+        return combine_slices(probabilities, patients, is_positive=self.is_positive, rule=self.rule)
 
     def choices(self, probabilities: FloatArray) -> IntArray:
         """The class of each row of probabilities."""
-        return choose(probabilities, np.isin(self.classes, list(self.positive)), self.threshold)
+        return choose(probabilities, self.is_positive, self.threshold)
 
     def others_than(self, choice: int) -> list[int]:
         """The classes that a decision stands against: the negative ones for a positive class, where there are any."""
-        is_positive = np.isin(self.classes, list(self.positive))
+        is_positive = self.is_positive
         other_side = [number for number, side in enumerate(is_positive) if side != is_positive[choice]]
         return other_side or [number for number in range(len(self.classes)) if number != choice]
 
@@ -152,7 +157,7 @@ class Decider:
         for rows, remaining in zip(members, sets, strict=True):
             complaint = next((complaints[row] for row in rows if complaints[row]), None)
             # Of many slices some lie far out by chance; the middle one speaks for all.
-            far = float(np.median(distances[rows]))
+            far = float(distances[rows[0]] if len(rows) == 1 else np.median(distances[rows]))
             reasons.append(complaint or self.reason_to_abstain(far, remaining))
         return Answers(
             probabilities=probabilities,

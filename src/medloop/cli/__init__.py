@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from medloop.cli import corrections, data, db, demo, doctor, journal, keys, loop, models, new, predict, serve
+from medloop.cli import bench, corrections, data, db, demo, doctor, journal, keys, loop, models, new, predict, serve
 
 app = typer.Typer(
     name="medloop",
@@ -22,3 +22,4 @@ app.add_typer(corrections.app, name="corrections")
 app.add_typer(journal.app, name="journal")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
+app.add_typer(bench.app, name="bench")

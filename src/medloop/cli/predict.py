@@ -17,12 +17,13 @@ Out = Annotated[Path, typer.Option(help="Where the answers go: .csv or .parquet.
 def predict(paths: Paths, bundle: Bundle = None, out: Out = Path("predictions.csv")) -> None:
     """Answer every row of CSV files, or every image."""
     from medloop.bundle.batch import score_files
-    from medloop.serve.run import load_predictor
+    from medloop.bundle.predictor import Predictor
+    from medloop.registry.mirror import open_store
+    from medloop.serve.champion import load_champion
     from medloop.settings import load_settings
 
     settings = load_settings(here())
-    key = settings.signing.verify_key
-    predictor = load_predictor(bundle, here() / settings.models, verify_key=here() / key if key else None)
+    predictor = Predictor.load(bundle) if bundle else load_champion(open_store(settings, here()))
     scored = score_files(predictor, paths, out)
     typer.echo(f"{scored.answered} cases answered, {scored.rejected} rejected; see {out}")
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool
 
 from medloop.errors import UserError
 from medloop.feedback.records import FeedbackAway
@@ -78,9 +79,10 @@ def database_url(settings: FeedbackSettings, root: Path) -> URL:
 class Database:
     """Reads run side by side; writes take turns, within the process and between processes."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, read_only: bool = False) -> None:
         self.file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
-        self.engine = _open_sqlite(url, self.file) if self.file else _open_postgres(url)
+        opened = _look_into_sqlite if read_only else _open_sqlite
+        self.engine = opened(url, self.file) if self.file else _open_postgres(url)
         self._writer = self.engine.execution_options(**{WRITES: True})
 
     @contextmanager
@@ -120,6 +122,22 @@ def _open_sqlite(url: URL, file: Path) -> Engine:
         # A writer that began as a reader could find its turn taken when it comes to write.
         writes = connection.get_execution_options().get(WRITES)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _look_into_sqlite(url: URL, file: Path) -> Engine:
+    address = url.set(database=file.absolute().as_uri(), query={"mode": "ro", "uri": "true"})
+    # No connection is kept: the last one of a writer to close is to find itself alone, and tidy up.
+    engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": LOCKED_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
 
     return engine
 

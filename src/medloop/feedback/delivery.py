@@ -49,9 +49,9 @@ class Delivery:
         """Whether what is handed over gets written."""
         return self._writer.alive
 
-    def submit(self, operations: Sequence[Operation]) -> Future[None]:
+    def submit(self, operations: Sequence[Operation], *, enough: int = 1) -> Future[None]:
         """Queue operations; the future is done when they are durable."""
-        return self._writer.submit(operations)
+        return self._writer.submit(operations, enough=enough)
 
     def correct(self, operation: Operation) -> Correction:
         """Store a correction now, or keep it until it can be checked."""

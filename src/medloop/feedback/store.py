@@ -65,15 +65,18 @@ class Feedback:
             stack.pop_all()
         return store
 
-    def submit(self, served: Sequence[Answered]) -> Future[None]:
-        """Hand over answers; they may leave when the future is done, for then they are durable."""
+    def submit(self, served: Sequence[Answered], *, enough: int = 1) -> Future[None]:
+        """Hand over answers; they may leave when the future is done, for then they are durable.
+
+        They may wait a little for others to share their commit, until `enough` callers wait.
+        """
         keep = self.settings.keep_inputs
         operations = []
         for answered in served:
             png = answered.input_png
             address = self._inputs.put(png) if keep and png is not None else answered.input_sha256
             operations.append(operation_of(answered, address=address, keep_row=keep, signer=self._signer))
-        return self._delivery.submit(operations)
+        return self._delivery.submit(operations, enough=enough)
 
     def record(self, served: Sequence[Answered]) -> None:
         """Store answers, and return when they are durable."""

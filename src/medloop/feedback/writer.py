@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -14,8 +13,8 @@ from medloop.feedback.records import FeedbackAway
 
 QUEUE = 10_000
 GROUP = 500
-# A commit costs the processor as much as ten answers, so where several callers are about it waits for their next ones.
-LINGER_S = 0.002
+# A commit costs the processor as much as ten answers, so it may wait this long for more of them to share it.
+LINGER_S = 0.01
 
 Item = TypeVar("Item")
 
@@ -35,6 +34,7 @@ class Writer(Generic[Item]):
         self._write = write
         self._tickets: deque[Ticket[Item]] = deque()
         self._queued = 0
+        self._enough = 1
         self._closed = False
         self._changed = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name="medloop-feedback", daemon=True)
@@ -50,8 +50,8 @@ class Writer(Generic[Item]):
         """Whether anybody takes what is queued."""
         return self._thread.is_alive()
 
-    def submit(self, items: Sequence[Item]) -> Future[None]:
-        """Queue some items; the future is done when they are durable."""
+    def submit(self, items: Sequence[Item], *, enough: int = 1) -> Future[None]:
+        """Queue some items; the future is done when they are durable, soon where so many callers wait for that."""
         ticket = Ticket(items=items)
         # From here on nobody can cancel it: what was taken is written.
         ticket.done.set_running_or_notify_cancel()
@@ -67,7 +67,10 @@ class Writer(Generic[Item]):
                 )
             self._tickets.append(ticket)
             self._queued += len(items)
-            self._changed.notify()
+            self._enough = enough
+            # The first begins the waiting for more; those in between need not wake anybody.
+            if len(self._tickets) == 1 or len(self._tickets) >= enough:
+                self._changed.notify()
         return ticket.done
 
     def close(self) -> None:
@@ -80,14 +83,12 @@ class Writer(Generic[Item]):
     def _run(self) -> None:
         while group := self._next_group():
             self._write_group(group)
-            if len(group) > 1:
-                time.sleep(LINGER_S)
 
     def _next_group(self) -> list[Ticket[Item]]:
         """All tickets that wait, up to a limit; none when it is time to end."""
         with self._changed:
-            while not self._tickets and not self._closed:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._tickets or self._closed)
+            self._changed.wait_for(lambda: len(self._tickets) >= self._enough or self._closed, LINGER_S)
             group: list[Ticket[Item]] = []
             size = 0
             while self._tickets and (not group or size + len(self._tickets[0].items) <= GROUP):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medloop.errors import RejectedInput
 from medloop.prepare.dicom_grey import Shape, grey_tone
 from medloop.prepare.dicom_meta import IDENTIFIERS, KEPT, USED, Identifiers, frame_values, reduce_header
 from medloop.prepare.dicom_walk import Outline, walk
@@ -21,8 +22,11 @@ from medloop.prepare.rule import Decoded, DecodeLimits, DecodeRule, Pixels
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 _J2K_SIZE = b"\xff\x4f\xff\x51"
+# Lossless JPEG and JPEG-LS.
+_BY_GDCM = {f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 81)}
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -198,10 +202,8 @@ def _stream_size(stream: bytes) -> tuple[int, int] | None:
 def _read_frame(dataset: Dataset, shape: Shape, index: int) -> NDArray[Any]:
     from pydicom.pixels.utils import pixel_array
 
-    syntax = dataset.file_meta.TransferSyntaxUID.name
     stored = shielded(
-        lambda: pixel_array(dataset, index=index),
-        lambda: reject(f"DICOM pixel data that no decoder reads ({syntax}, {shape.stored} bits)"),
+        lambda: pixel_array(dataset, index=index), lambda: _unreadable(dataset.file_meta.TransferSyntaxUID, shape)
     )
     if stored.shape[:2] != (shape.rows, shape.columns) or stored.ndim != (2 if shape.samples == 1 else 3):
         raise malformed("its pixel data have another shape than declared")
@@ -211,6 +213,18 @@ def _read_frame(dataset: Dataset, shape: Shape, index: int) -> NDArray[Any]:
         unused = 8 * stored.dtype.itemsize - shape.stored
         stored = np.right_shift(np.left_shift(stored, unused), unused)
     return stored
+
+
+def _unreadable(syntax: UID, shape: Shape) -> RejectedInput:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    if syntax in _BY_GDCM and not get_decoder(syntax).is_available:
+        return reject(
+            f"{syntax.name} where gdcm is not installed",
+            must="lossless JPEG and JPEG-LS in a DICOM file need gdcm",
+            hint='pip install "medloop[dicom]", or save the file in another transfer syntax',
+        )
+    return reject(f"DICOM pixel data that no decoder reads ({syntax.name}, {shape.stored} bits)")
 
 
 def _colour(dataset: Dataset, stored: NDArray[Any], shape: Shape) -> Pixels:

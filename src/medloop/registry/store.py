@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,8 @@ LINK = "latest"
 METADATA = "promotion_metadata.json"
 DESCRIPTION = "version.json"
 SIGNATURE = "bundle.sig"
+# What a version that is not as it should be makes its readers raise.
+BROKEN = (UserError, OSError, ValueError, TypeError, LookupError)
 RESTORE = "restore the version's folder from a backup, or roll back: `medloop models rollback`"
 
 
@@ -46,6 +49,17 @@ class Champion:
     by: str
 
 
+def champion_in(pointer: bytes) -> Champion:
+    """What the pointer's bytes say."""
+    try:
+        champion = Champion(**json.loads(pointer))
+        if type(champion.version) is int and champion.version > 0:
+            return champion
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise UserError(f"{POINTER} must say what serves", found="something else", hint="promote a version again")
+
+
 def write_verdict(verdict: Verdict, path: Path) -> None:
     """Store the gate's decision."""
     write_json(path, asdict(verdict))
@@ -65,6 +79,9 @@ class ModelStore:
 
     With a public key, only bundles that were signed with the private one may be promoted or loaded.
     """
+
+    # How often whoever follows the pointer looks at it, unless the settings say.
+    watch_seconds = 1.0
 
     def __init__(self, folder: Path, *, verify_key: Path | None = None) -> None:
         self.folder = folder
@@ -104,6 +121,27 @@ class ModelStore:
         """What serves now."""
         path = self.folder / POINTER
         return Champion(**read_json(path)) if path.is_file() else None
+
+    def pointer(self) -> bytes | None:
+        """The bytes that change when another version serves."""
+        try:
+            return (self.folder / POINTER).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def bring(self, champion: Champion) -> Path:
+        """The bundle of what the pointer names, on this machine."""
+        return self.bundle(champion.version)
+
+    def keep(self, champion: Champion) -> None:
+        """Told of what was loaded; here there is nothing to remember."""
+
+    def kept(self) -> Champion | None:
+        """What to serve where the pointer's version cannot be had; here only that one will do."""
+        return None
+
+    def check_changeable(self) -> None:
+        """Raises where versions must not be changed; here they may."""
 
     def challenger(self) -> Version | None:
         """The newest version that came after the champion and has not served; it may shadow it."""
@@ -173,6 +211,7 @@ class ModelStore:
         return problems
 
     def _locked(self) -> Any:
+        self.check_changeable()
         self.folder.mkdir(parents=True, exist_ok=True)
         return file_lock(self.folder / ".lock")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,7 +20,9 @@ from medloop.serve.lifecycle import running
 from medloop.serve.predictions import hot, past
 from medloop.serve.routes import SCHEMES
 from medloop.serve.service import Service
+from medloop.serve.shortcut import Shortcut
 from medloop.serve.stored import stored
+from medloop.serve.tracing import open_tracing
 from medloop.serve.versions import versions
 from medloop.serve.watching import watching
 
@@ -28,10 +30,14 @@ from medloop.serve.watching import watching
 def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher: Watcher | None = None) -> FastAPI:
     """The application of one process; it closes the service when it ends. Without `hosts` any name is taken."""
 
+    limits = service.settings.serve
+    tracing = open_tracing(limits.otlp)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with running(service, watcher):
-            yield
+        with tracing or nullcontext():
+            async with running(service, watcher):
+                yield
 
     app = FastAPI(
         title="medloop",
@@ -41,20 +47,27 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher:
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        # What FastAPI would send by itself holds the words of errors, and so a patient's data.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.service = service
+    app.state.service, app.state.tracing = service, tracing
     for router in (hot, past, corrections, versions, stored, watching, web):
         app.include_router(router)
     docs.install(app)
     errors.install(app)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    limits = service.settings.serve
+    app.add_middleware(Shortcut, routes=hot.routes)
     if limits.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(limits.origins), allow_methods=["GET", "POST"], allow_headers=["*"]
         )
     app.add_middleware(
-        Guard, measures=service.measures, hosts=hosts, origins=limits.origins, log_requests=limits.log_requests
+        Guard,
+        measures=service.measures,
+        hosts=hosts,
+        origins=limits.origins,
+        log_requests=limits.log_requests,
+        tracing=tracing,
     )
     return app
 

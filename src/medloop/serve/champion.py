@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from pathlib import Path
 
 from medloop.bundle.predictor import Predictor
 from medloop.errors import BrokenBundle, UserError
-from medloop.registry.store import POINTER, Champion, ModelStore
+from medloop.registry.store import BROKEN, Champion, ModelStore, champion_in
+from medloop.storage.objects import StorageAway
+
+log = logging.getLogger("medloop.serve")
 
 # A session on all cores is kept where one request alone is answered this much sooner by it.
 WORTHWHILE = 0.8
@@ -52,25 +56,12 @@ def _seconds(predictor: Predictor, example: bytes) -> float:
 
 def load_predictor(bundle: Path | None, models: Path, *, verify_key: Path | None = None) -> Predictor:
     """The bundle in a folder, or the champion of the model store, signed where a key demands it."""
-    if bundle is not None:
-        return Predictor.load(bundle)
-    store = ModelStore(models, verify_key=verify_key)
-    champion = champion_of(store)
-    predictor = Predictor.load(store.bundle(champion.version))
-    predictor.version = str(champion.version)
-    return predictor
+    return Predictor.load(bundle) if bundle else load_champion(ModelStore(models, verify_key=verify_key))
 
 
-def champion_of(store: ModelStore) -> Champion:
-    """The champion, or an error that says how to get one."""
-    champion = store.champion()
-    if champion is None:
-        raise UserError(
-            "a model must have been promoted before it can serve",
-            found="no champion in the model store",
-            hint="run `medloop run`, or serve one bundle: `medloop serve --bundle work/bundle`",
-        )
-    return champion
+def load_champion(store: ModelStore) -> Predictor:
+    """The champion on one session."""
+    return Watcher(store, threads=1).load().predictor
 
 
 class Watcher:
@@ -78,14 +69,52 @@ class Watcher:
 
     def __init__(self, store: ModelStore, *, threads: int) -> None:
         self._store, self._threads = store, threads
-        self._seen: tuple[int, int] | None = None
+        self._seen: bytes | None = None
         self._retry = 0.0
+        self._is_away = False
+
+    @property
+    def seconds(self) -> float:
+        """How long to wait between two looks, unless the settings say."""
+        return self._store.watch_seconds
 
     def load(self) -> Serving:
-        """What the pointer names now."""
-        self._seen = self._stamp()
-        champion = champion_of(self._store)
-        folder = self._store.bundle(champion.version)
+        """What the pointer names now, or what served here last where the store has to be followed from afar."""
+        try:
+            pointer = self._store.pointer()
+            serving = self._load(named_by(pointer))
+        except BROKEN as error:
+            kept = self._store.kept()
+            if kept is None:
+                raise
+            facts = {"kind": type(error).__name__, "version": str(kept.version), "since": kept.promoted}
+            log.warning("the champion cannot be fetched; the one that served here last goes on", extra=facts)
+            self._is_away = isinstance(error, StorageAway)
+            return self._load(kept)
+        self._seen = pointer
+        return serving
+
+    def look(self, now: Serving, *, take: Callable[[Serving], None], refuse: Callable[[str, str], None]) -> None:
+        """Takes the new champion where the pointer has changed; asked now and then, on a thread of its own."""
+        wanted, pointer = "unknown", self._seen
+        try:
+            pointer = self._store.pointer()
+            self._say(is_away=False)
+            if pointer == self._seen and not (self._retry and time.monotonic() > self._retry):
+                return
+            champion = named_by(pointer)
+            wanted = str(champion.version)
+            if (champion.bundle, wanted) != (now.predictor.hash, now.predictor.version):
+                take(self._load(champion))
+            self._seen, self._retry = pointer, 0.0
+        except StorageAway:
+            self._say(is_away=True)
+        except BROKEN as error:
+            self._seen, self._retry = pointer, time.monotonic() + RETRY_SECONDS
+            refuse(wanted, type(error).__name__)
+
+    def _load(self, champion: Champion) -> Serving:
+        folder = self._store.bring(champion)
         serving = load_serving(folder, threads=self._threads, version=str(champion.version))
         if serving.predictor.hash != champion.bundle:
             raise BrokenBundle(
@@ -93,27 +122,26 @@ class Watcher:
                 found=f"other bytes in version {champion.version}",
                 hint="see `medloop models verify`",
             )
+        self._store.keep(champion)
         return serving
 
-    def look(self, now: Serving, *, take: Callable[[Serving], None], refuse: Callable[[str, str], None]) -> None:
-        """Takes the new champion where the pointer has changed; asked now and then, on a thread of its own."""
-        stamp = self._stamp()
-        if stamp == self._seen and not (self._retry and time.monotonic() > self._retry):
-            return
-        self._seen, self._retry = stamp, 0.0
-        wanted = "unknown"
-        try:
-            champion = champion_of(self._store)
-            wanted = str(champion.version)
-            if (champion.bundle, wanted) != (now.predictor.hash, now.predictor.version):
-                take(self.load())
-        except (UserError, OSError, ValueError, TypeError, LookupError) as error:
-            self._retry = time.monotonic() + RETRY_SECONDS
-            refuse(wanted, type(error).__name__)
+    def _say(self, *, is_away: bool) -> None:
+        if is_away != self._is_away:
+            log.warning("the object store of the models is away" if is_away else "the object store answers again")
+        self._is_away = is_away
 
-    def _stamp(self) -> tuple[int, int] | None:
-        try:
-            state = (self._store.folder / POINTER).stat()
-        except OSError:
-            return None
-        return state.st_mtime_ns, state.st_ino
+
+def champion_of(store: ModelStore) -> Champion:
+    """The champion, or an error that says how to get one."""
+    return named_by(store.pointer())
+
+
+def named_by(pointer: bytes | None) -> Champion:
+    """What the pointer says, or an error that says how to get one."""
+    if pointer is None:
+        raise UserError(
+            "a model must have been promoted before it can serve",
+            found="no champion in the model store",
+            hint="run `medloop run`, or serve one bundle: `medloop serve --bundle work/bundle`",
+        )
+    return champion_in(pointer)

@@ -39,9 +39,15 @@ class Engine:
         if self.requests >= self.queue:
             raise Busy(f"{self.requests} requests are waiting or worked on")
 
+    @property
+    def spare(self) -> int:
+        """How many requests may wait for something else while the threads still have work; at least one."""
+        return max(1, self.requests - self.threads)
+
     async def run(self, work: Callable[[bool], Result]) -> Result:
         """The work's result; it is told whether it is alone, and so has all cores to itself."""
-        alone = self._running == 0
+        # A session on all cores keeps them busy for a while after its work, so it is not for a pause between many.
+        alone = self._running == 0 and self.requests <= 1
         self._running += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, work, alone)
         future.add_done_callback(self._leave)

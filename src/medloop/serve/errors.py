@@ -41,6 +41,13 @@ def of_user_error(scope: MutableMapping[str, Any], error: UserError) -> JSONResp
     return response
 
 
+def of_invalid(scope: MutableMapping[str, Any], error: RequestValidationError) -> JSONResponse:
+    """A request of another form."""
+    problems = "; ".join(f"{place(one['loc'])}: {one['msg']}" for one in error.errors()[:5])
+    hint = "see /docs for the form of a request"
+    return answer(scope, 422, error="InvalidRequest", message=problems, hint=hint)
+
+
 def of_bug(scope: MutableMapping[str, Any]) -> JSONResponse:
     """What only we can mend."""
     return answer(scope, 500, error="Bug", message="the service failed", hint="report the trace id to the operator")
@@ -55,9 +62,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = "; ".join(f"{place(one['loc'])}: {one['msg']}" for one in error.errors()[:5])
-        hint = "see /docs for the form of a request"
-        return answer(request.scope, 422, error="InvalidRequest", message=problems, hint=hint)
+        return of_invalid(request.scope, error)
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

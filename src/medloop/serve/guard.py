@@ -19,12 +19,13 @@ from medloop.errors import UserError
 from medloop.serve import errors
 from medloop.serve.measures import Measures
 from medloop.serve.refusals import Misdirected, NotAllowed
+from medloop.serve.tracing import STEPS, Tracing
 
 log = logging.getLogger("medloop.serve")
 access_log = logging.getLogger("medloop.serve.requests")
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -50,11 +51,12 @@ class Guard:
         hosts: Iterable[str] | None,
         origins: Iterable[str] = (),
         log_requests: bool = False,
+        tracing: Tracing | None = None,
     ) -> None:
         self._app, self._measures = app, measures
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._origins = set(origins)
-        self._log_requests = log_requests
+        self._log_requests, self._tracing = log_requests, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +64,11 @@ class Guard:
                 await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        scope.setdefault("state", {})["trace"] = trace_of(headers)
+        given = TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        scope.setdefault("state", {})["trace"] = given[1] if given else uuid.uuid4().hex
+        if self._tracing is not None:
+            scope["state"]["caller"] = (given[2], given[3]) if given else None
+            STEPS.set({})
         exchange = Exchange(scope, receive, send)
         started = time.perf_counter()
         try:
@@ -92,10 +98,15 @@ class Guard:
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         path = str(getattr(scope.get("route"), "path", "other"))
-        self._measures.count_request(path, scope["method"] if path != "other" else "", status, seconds)
+        method, state = scope["method"] if path != "other" else "", scope["state"]
+        self._measures.count_request(path, method, status, seconds)
+        if self._tracing is not None:
+            self._tracing.record(
+                state["trace"], state["caller"], method=method, route=path, status=status, seconds=seconds
+            )
         if self._log_requests:
-            key = getattr(scope["state"].get("key"), "id", "")
-            facts = {"trace": scope["state"]["trace"], "method": scope["method"], "route": path, "status": status}
+            key = getattr(state.get("key"), "id", "")
+            facts = {"trace": state["trace"], "method": scope["method"], "route": path, "status": status}
             access_log.info("request", extra={**facts, "ms": round(seconds * 1000, 2), "key": key})
 
 
@@ -125,12 +136,6 @@ class Exchange:
                 # Else the server would read on, for as long as somebody sends.
                 headers["Connection"] = "close"
         await self._send(message)
-
-
-def trace_of(headers: Headers) -> str:
-    """The caller's trace id, or a new one."""
-    given = TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-    return given[1] if given else uuid.uuid4().hex
 
 
 def frames(error: BaseException) -> str:

@@ -14,18 +14,22 @@ from medloop.serve.service import Service
 
 log = logging.getLogger("medloop.serve")
 
+SHOW_SECONDS = 1.0
+
 
 @asynccontextmanager
 async def running(service: Service, watcher: Watcher | None) -> AsyncIterator[None]:
     """Follows the champion until the last request is answered, then writes down what is left."""
     service.note("start", _what_serves(service))
-    following = asyncio.create_task(_follow(service, watcher)) if watcher else None
+    beside = [asyncio.create_task(_follow(service, watcher))] if watcher else []
+    if service.measures.folder is not None:
+        beside.append(asyncio.create_task(_show(service)))
     try:
         yield
     finally:
-        if following:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         service.note("stop", _what_serves(service))
         await asyncio.to_thread(service.close)
 
@@ -33,11 +37,18 @@ async def running(service: Service, watcher: Watcher | None) -> AsyncIterator[No
 async def _follow(service: Service, watcher: Watcher) -> None:
     look = partial(watcher.look, take=partial(take, service), refuse=partial(refuse, service))
     while True:
-        await asyncio.sleep(service.settings.serve.watch_seconds)
+        await asyncio.sleep(service.settings.serve.watch_seconds or watcher.seconds)
         try:
             await asyncio.to_thread(look, service.serving)
         except Exception as error:  # noqa: BLE001 - whatever a new version does, the old one goes on
             log.error("the champion cannot be followed", extra={"kind": type(error).__name__})  # noqa: TRY400
+
+
+async def _show(service: Service) -> None:
+    """Whichever process is asked for the figures must find those of this one."""
+    while True:
+        service.show()
+        await asyncio.sleep(SHOW_SECONDS)
 
 
 def _what_serves(service: Service) -> dict[str, str]:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from medloop.feedback import Status
 from medloop.serve.answers import Answer
+from medloop.serve.tracing import STEPS
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -16,12 +26,20 @@ REASONS = {
     "far": "out of distribution",
     "too close": "too close to call",
 }
+# Where prometheus_client, if this is set before it is imported, keeps the figures of several processes.
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+SHADOW = {
+    "scored": "Answers of the champion that the challenger was asked for, too.",
+    "agreement": "Share of them in which both said the same.",
+    "behind": "Answers that wait for the challenger.",
+}
 
 
 class Measures:
     """The service's own registry, so that two services in one process stay apart."""
 
     def __init__(self) -> None:
+        self.folder = os.environ.get(SHARED)
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "medloop_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry
@@ -45,11 +63,22 @@ class Measures:
         self.swaps = Counter(
             "medloop_model_swaps", "New versions taken, and refused ones.", ("outcome",), registry=self.registry
         )
-        self._model = Gauge("medloop_model", "What serves.", ("name", "version", "bundle"), registry=self.registry)
-        self._in_flight = Gauge("medloop_requests_in_flight", "Requests waiting or worked on.", registry=self.registry)
-        self._unwritten = Gauge("medloop_answers_unwritten", "Answers on their way to disk.", registry=self.registry)
-        self._spooled = Gauge("medloop_spooled_bytes", "What waits for the database.", registry=self.registry)
-        self._away = Gauge("medloop_database_away", "1 while the database does not answer.", registry=self.registry)
+        self._model = self._most("medloop_model", "What serves.", ("name", "version", "bundle"))
+        self._away = self._most("medloop_database_away", "1 while the database does not answer.")
+        self._in_flight = self._sum("medloop_requests_in_flight", "Requests waiting or worked on.")
+        self._unwritten = self._sum("medloop_answers_unwritten", "Answers on their way to disk.")
+        self._spooled = self._sum("medloop_spooled_bytes", "What waits for the database.")
+        self._served: tuple[str, ...] = ()
+        self._shadow = ShadowFigures()
+        self.registry.register(self._shadow)
+
+    def _most(self, name: str, words: str, labels: tuple[str, ...] = ()) -> Gauge:
+        """Of several processes the one with the most counts."""
+        return Gauge(name, words, labels, registry=self.registry, multiprocess_mode="livemax")
+
+    def _sum(self, name: str, words: str) -> Gauge:
+        """Several processes are added up."""
+        return Gauge(name, words, registry=self.registry, multiprocess_mode="livesum")
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request answered."""
@@ -66,6 +95,9 @@ class Measures:
         steps = {"decode": answer.decode_seconds, "infer": answer.infer_seconds, "store": store_seconds}
         for step, seconds in steps.items():
             self._seconds.labels(step).observe(seconds)
+        if (told := STEPS.get()) is not None:
+            for step, seconds in steps.items():
+                told[step] = told.get(step, 0.0) + seconds
 
     def count_rejected(self) -> None:
         """One input that could not be used."""
@@ -73,16 +105,68 @@ class Measures:
 
     def show_model(self, *, name: str, version: str, bundle: str) -> None:
         """What serves from now on."""
+        if self._served:
+            # What several processes share cannot be taken back.
+            self._model.labels(*self._served).set(0)
         self._model.clear()
-        self._model.labels(name, version, bundle[:12]).set(1)
+        self._served = (name, version, bundle[:12])
+        self._model.labels(*self._served).set(1)
 
-    def text(self, *, in_flight: int, feedback: Status) -> bytes:
-        """All of it, as Prometheus reads it."""
+    def show_shadow(self, figures: Mapping[str, Any]) -> None:
+        """What is known of the challenger; nothing where there is none."""
+        self._shadow.figures = figures
+
+    def show(self, *, in_flight: int, feedback: Status) -> None:
+        """How it stands now."""
         self._in_flight.set(in_flight)
         self._unwritten.set(feedback.queued)
         self._spooled.set(feedback.spooled_bytes)
         self._away.set(feedback.away)
-        return generate_latest(self.registry)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        if self.folder is None:
+            return generate_latest(self.registry)
+        forget_ended(Path(self.folder))
+        together = CollectorRegistry()
+        MultiProcessCollector(together, path=self.folder)  # type: ignore[no-untyped-call]
+        together.register(self._shadow)
+        return generate_latest(together)
+
+
+class ShadowFigures:
+    """Figures that every process of the service reads from the same file, so that they are never added up."""
+
+    def __init__(self) -> None:
+        self.figures: Mapping[str, Any] = {}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What Prometheus reads."""
+        for name, words in SHADOW.items():
+            family = GaugeMetricFamily(f"medloop_shadow_{name}", words, labels=("champion", "challenger"))
+            if self.figures:
+                family.add_metric((self.figures["champion"], self.figures["challenger"]), self.figures[name])
+            yield family
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Processes that are started meanwhile add their figures up in a folder of their own."""
+    with tempfile.TemporaryDirectory(prefix="medloop-figures-") as folder:
+        os.environ[SHARED] = folder
+        try:
+            yield
+        finally:
+            del os.environ[SHARED]
+
+
+def forget_ended(folder: Path) -> None:
+    """Drop how it stood with processes that have ended; what they counted stays."""
+    for process in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*.db")}:
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            mark_process_dead(int(process), path=str(folder))  # type: ignore[no-untyped-call]
 
 
 def reason_of(sentence: str) -> str:

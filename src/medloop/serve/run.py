@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloop.errors import UserError
 from medloop.feedback import open_feedback
+from medloop.registry.mirror import open_store
 from medloop.registry.store import ModelStore
 from medloop.serve.champion import Watcher, load_predictor, load_serving
 from medloop.serve.engine import cores
@@ -39,9 +41,7 @@ class Plan:
     @property
     def store(self) -> ModelStore:
         """The model store to follow where no bundle is given."""
-        key = self.settings.signing.verify_key
-        models = self.folder / self.settings.models
-        return ModelStore(models, verify_key=self.folder / key if key else None)
+        return open_store(self.settings, self.folder)
 
 
 def run_service(
@@ -117,7 +117,9 @@ def _serve(plan: Plan, app: FastAPI, listener: socket.socket) -> None:
     from uvicorn.supervisors import Multiprocess
 
     from medloop.serve.logs import log_to_stderr
+    from medloop.serve.measures import sharing
     from medloop.serve.protocol import GuardedProtocol
+    from medloop.serve.shadowing import Shadowing
 
     serve = plan.settings.serve
     options: dict[str, Any] = {
@@ -131,13 +133,16 @@ def _serve(plan: Plan, app: FastAPI, listener: socket.socket) -> None:
         "timeout_graceful_shutdown": serve.drain_seconds,
     }
     log_to_stderr()
-    if serve.workers == 1:
-        uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listener])
-        return
-    # That it was loaded here has shown that every process can load it.
-    app.state.service.close()
-    factory = partial(build_worker, plan)
-    Multiprocess(uvicorn.Config(factory, factory=True, workers=serve.workers, **options), sockets=[listener]).run()
+    with Shadowing(plan.settings, folder=plan.folder, store=plan.store) if plan.bundle is None else nullcontext():
+        if serve.workers == 1:
+            uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listener])
+            return
+        # That it was loaded here has shown that every process can load it.
+        app.state.service.close()
+        factory = partial(build_worker, plan)
+        config = uvicorn.Config(factory, factory=True, workers=serve.workers, **options)
+        with sharing():
+            Multiprocess(config, sockets=[listener]).run()
 
 
 def listen(host: str, port: int) -> socket.socket:

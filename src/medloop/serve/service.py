@@ -23,6 +23,7 @@ from medloop.serve.champion import Serving
 from medloop.serve.engine import Engine
 from medloop.serve.measures import Measures
 from medloop.serve.oidc import Tokens
+from medloop.serve.shadow_report import figures_of, file_of
 from medloop.serve.uploads import Upload
 from medloop.settings import ServeSettings, Settings
 
@@ -127,7 +128,13 @@ class Service:
 
     def metrics(self) -> bytes:
         """The figures, for Prometheus."""
-        return self.measures.text(in_flight=self.engine.requests, feedback=self.feedback.status())
+        self.measures.show_shadow(figures_of(file_of(self.settings, self.root)))
+        self.show()
+        return self.measures.text()
+
+    def show(self) -> None:
+        """Tells the figures how it stands now."""
+        self.measures.show(in_flight=self.engine.requests, feedback=self.feedback.status())
 
     def close(self) -> None:
         """Ends what was started, once nothing is under way any more."""
@@ -136,13 +143,14 @@ class Service:
 
     def _image(self, serving: Serving, data: bytes, asker: Asker, alone: bool) -> tuple[Answer, Future[None]]:
         answer = answer_image(serving.for_request(alone=alone), data, keep=self.settings.feedback.keep_inputs)
-        return answer, self.feedback.submit([_answered(answer, asker, kind="image")])
+        return answer, self.feedback.submit([_answered(answer, asker, kind="image")], enough=self.engine.spare)
 
     def _rows(
         self, predictor: Predictor, rows: Sequence[Row], places: Sequence[str], asker: Asker
     ) -> tuple[list[Answer], Future[None]]:
         answers = answer_rows(predictor, rows, places)
-        return answers, self.feedback.submit([_answered(answer, asker, kind="table") for answer in answers])
+        answered = [_answered(answer, asker, kind="table") for answer in answers]
+        return answers, self.feedback.submit(answered, enough=self.engine.spare)
 
     async def _leave(self, answer: Answer, stored: Future[None]) -> Prediction:
         """The answer once it is durable."""

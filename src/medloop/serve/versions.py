@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from fastapi.responses import PlainTextResponse, Response
 from medloop.bundle.predictor import Predictor
 from medloop.errors import UserError
 from medloop.feedback.records import NotFound
+from medloop.registry.mirror import mirror_to
 from medloop.registry.store import Champion, ModelStore
 from medloop.serve.predictions import asker_of, service_of
 from medloop.serve.routes import ERRORS, GuardedRoute, takes
@@ -19,6 +21,8 @@ from medloop.storage import read_json
 
 Number = Annotated[int, Path(ge=1, le=10**9)]
 DURABLE_SECONDS = 30.0
+
+log = logging.getLogger("medloop.serve")
 
 versions = APIRouter(route_class=GuardedRoute, responses={**ERRORS, 409: ERRORS[422]})
 
@@ -73,6 +77,7 @@ def verdict(number: Number, request: Request) -> dict[str, Any]:
 @versions.post("/v1/models/{number}/promote", response_model=ChampionBody, openapi_extra=takes("operator"))
 def promote(number: Number, request: Request) -> Any:
     """Let a version serve that the gate passed."""
+    _store(request).check_changeable()
     _folder(request, number)
     return _noted(request, _store(request).promote(number, by=asker_of(request).key.name), "promotion")
 
@@ -128,5 +133,8 @@ def _noted(request: Request, champion: Champion, kind: str) -> Champion:
     """Written down before it is told; the service itself follows the pointer."""
     facts = {"version": str(champion.version), "bundle": champion.bundle, "by": champion.by}
     previous = None if champion.previous is None else str(champion.previous)
-    service_of(request).feedback.note(kind, {**facts, "previous": previous}).result(DURABLE_SECONDS)
+    service = service_of(request)
+    service.feedback.note(kind, {**facts, "previous": previous}).result(DURABLE_SECONDS)
+    if copied := mirror_to(service.settings.mirror, _store(request)):
+        log.info("the promotion is %s", copied)
     return champion

@@ -14,7 +14,12 @@ from medloop.errors import UserError
 from medloop.recipe.recipe import RECIPE_FILE, load_recipe
 from medloop.settings import load_settings
 
-EXTRAS = {"train": ("scikit-learn", "mlflow", "optuna", "skl2onnx"), "dvc": ("dvc",), "s3": ("s3fs",)}
+EXTRAS = {
+    "train": ("scikit-learn", "mlflow", "optuna", "skl2onnx"),
+    "dicom": ("python-gdcm",),
+    "dvc": ("dvc",),
+    "s3": ("s3fs",),
+}
 LEAST_FREE_GIB = 2
 
 
@@ -70,9 +75,9 @@ def _recipe(root: Path) -> str:
 
 
 def _store(root: Path) -> str:
-    from medloop.registry.store import ModelStore
+    from medloop.registry.mirror import open_store
 
-    store = ModelStore(root / load_settings(root).models)
+    store = open_store(load_settings(root), root)
     champion = store.champion()
     return f"{sum(1 for _ in store.versions())} versions, " + (
         f"version {champion.version} serves" if champion else "none serves"

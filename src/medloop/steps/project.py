@@ -35,7 +35,13 @@ class Project:
 
     @property
     def models(self) -> Path:
-        """The model store."""
+        """The model store; versions are made in a folder only."""
+        if "://" in self.settings.models:
+            raise UserError(
+                "models must be a folder where versions are made",
+                found=self.settings.models,
+                hint="name a folder, and the address as `mirror`: what is promoted is copied there",
+            )
         return self.root / self.settings.models
 
     def shown(self, name: str) -> str:

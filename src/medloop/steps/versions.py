@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from medloop.errors import UserError
+from medloop.registry.mirror import mirror_to
 from medloop.registry.store import RESTORE, Champion, ModelStore, Version
 from medloop.registry.tracking import Tracker, tracker_for
 from medloop.steps.journal import note_promotion
@@ -26,7 +27,12 @@ def tracker_of(project: Project) -> Tracker:
 
 
 def mirror(project: Project, version: Version, champion: Champion | None) -> str:
-    """Tell MLflow of the version and of what serves; the sentence says how that went."""
+    """Tell MLflow and the object store of the version and of what serves; the sentence says how that went."""
+    copied = mirror_to(project.settings.mirror, store_of(project))
+    return "; ".join(filter(None, (_tracked(project, version, champion), copied)))
+
+
+def _tracked(project: Project, version: Version, champion: Champion | None) -> str:
     tracker, store = tracker_of(project), store_of(project)
     try:
         run = tracker.record(version, promoted=version.verdict.passed)
@@ -67,10 +73,12 @@ def verify(project: Project) -> list[str]:
             found="; ".join(problems),
             hint=RESTORE,
         )
-    return [
-        f"version {version.number} is as it was registered; {mirror(project, version, None)}"
+    lines = [
+        f"version {version.number} is as it was registered; {_tracked(project, version, None)}"
         for version in store.versions()
     ]
+    copied = mirror_to(project.settings.mirror, store)
+    return [*lines, f"what serves is {copied}"] if copied else lines
 
 
 def overview(project: Project) -> list[dict[str, Any]]:

@@ -14,6 +14,14 @@ from medloop.errors import UserError
 from medloop.storage.entries import CHUNK
 
 FILES_AT_ONCE = 256
+# What may be read into memory at once.
+SMALL = 4 * 2**20
+
+
+class StorageAway(UserError):
+    """An object store that does not answer, or not to us."""
+
+    http_status = 503
 
 
 @contextmanager
@@ -38,6 +46,19 @@ def list_objects(uri: str) -> dict[str, int]:
     with _explained(uri):
         found = s3.find(_key(uri), detail=True)
     return {f"s3://{key}": int(info["size"]) for key, info in sorted(found.items()) if not key.endswith("/")}
+
+
+def read(uri: str, *, seconds: float) -> bytes | None:
+    """A small object whole, if there is one; an object store that takes longer is away."""
+    from fsspec.asyn import sync
+
+    s3 = _s3()
+    with _explained(uri):
+        try:
+            content: bytes = sync(s3.loop, s3._cat_file, _key(uri), start=0, end=SMALL, timeout=seconds)
+        except FileNotFoundError:
+            return None
+    return content
 
 
 def download(prefix: str, uris: Sequence[str], paths: Sequence[Path]) -> Iterator[int]:
@@ -98,7 +119,7 @@ def _explained(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError("an object must exist", found=f"none at {uri}", hint="check bucket and key") from error
     except (OSError, BotoCoreError, ClientError) as error:
-        raise UserError(
+        raise StorageAway(
             "the object store must answer",
             found=f"{type(error).__name__} for {uri}: {getattr(error, 'strerror', None) or 'no more is known'}",
             hint="check the AWS_* variables (credentials, region, AWS_ENDPOINT_URL) and the rights on the bucket",

@@ -1,0 +1,34 @@
+"""Bundles to serve, from one short training: how well they decide is of no account here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from benchmarks.learning_sets import learn, learning_project
+from benchmarks.model_call import BACKBONE, ORIGIN
+from medloop.bundle.export_image import export_images
+from medloop.recipe import ExportSection
+from medloop.steps import stages
+
+COUNT = 150
+
+
+def image_bundle(root: Path, size: int, *, precision: str) -> Path:
+    """A network for pictures of this size, with a project of its own below the root."""
+    (root / f"{size}").mkdir()
+    project = learning_project(root / f"{size}", COUNT, size=size)
+    stages.prepare(project)
+    learn(project, BACKBONE, mode="finetune", epochs=1, patience=0)
+    section = ExportSection.model_validate({"precision": precision})
+    export_images(
+        *(project.work / "trained", project.work / "prepared", project.work / "splits.parquet", section),
+        origin=ORIGIN,
+        folder=project.work / "bundle",
+    )
+    return project.work / "bundle"
+
+
+def picture(root: Path) -> bytes:
+    """One that the network may have seen."""
+    return next(Path(os.environ.get("BENCH_IMAGES") or root).rglob("*.png")).read_bytes()

@@ -1,0 +1,145 @@
+"""The model store in an object store: copied there by whoever promotes, followed by services on other machines."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from medloop.errors import BrokenBundle, UserError
+from medloop.registry.store import BROKEN, DESCRIPTION, POINTER, Champion, ModelStore, Version
+from medloop.settings import Settings
+from medloop.storage import Limits, file_lock, place, sha256_bytes, write_json
+from medloop.storage.objects import list_objects, read, upload
+
+CACHE = "models-cache"
+POINTER_SECONDS = 10.0
+FILE_SECONDS = 60.0
+# Object stores take money for every look.
+WATCH_SECONDS = 5.0
+
+
+class MirroredStore(ModelStore):
+    """A model store that is followed from afar: what serves is brought into a folder, and nothing is changed here."""
+
+    watch_seconds = WATCH_SECONDS
+
+    def __init__(self, uri: str, folder: Path, *, limits: Limits, verify_key: Path | None = None) -> None:
+        super().__init__(folder, verify_key=verify_key)
+        self._uri, self._limits = uri.rstrip("/"), limits
+
+    def pointer(self) -> bytes | None:
+        """The pointer as it is there now."""
+        return read(f"{self._uri}/{POINTER}", seconds=POINTER_SECONDS)
+
+    def bring(self, champion: Champion) -> Path:
+        """The bundle as it was promoted, downloaded where it is not here yet."""
+        with file_lock(self.folder / ".lock"):
+            try:
+                return self._checked(champion)
+            except BROKEN:
+                folder = self.versions_folder / str(champion.version)
+                place(f"{self._uri}/versions/{champion.version}", folder, limits=self._limits)
+            return self._checked(champion)
+
+    def kept(self) -> Champion | None:
+        """What served here last, for the days when the object store is away."""
+        return self.champion()
+
+    def keep(self, champion: Champion) -> None:
+        """Remember what serves, and remove what did before its predecessor."""
+        with file_lock(self.folder / ".lock"):
+            write_json(self.folder / POINTER, asdict(champion))
+            for folder in self.versions_folder.iterdir():
+                if folder.is_dir() and folder.name not in (str(champion.version), str(champion.previous)):
+                    shutil.rmtree(folder)
+
+    def challenger(self) -> None:
+        """None: only what serves is brought."""
+
+    def check_changeable(self) -> None:
+        """Always raises: the folder is a copy."""
+        error = UserError(
+            "versions are registered, promoted and rolled back where they are made",
+            found="a service that follows a copy in an object store",
+            hint="run `medloop models promote` or `medloop models rollback` in the project",
+        )
+        error.http_status = 409
+        raise error
+
+    def _checked(self, champion: Champion) -> Path:
+        version = self.version(champion.version)
+        if version.bundle != champion.bundle:
+            raise BrokenBundle(
+                "a version must be the bundle that was promoted",
+                found=f"other bytes in version {champion.version}",
+                hint="run `medloop models verify` in the project",
+            )
+        self._check_may_serve(version)
+        return version.folder / "bundle"
+
+
+def open_store(settings: Settings, root: Path) -> ModelStore:
+    """The model store that the settings name: a folder of the project, or a copy in an object store."""
+    key = settings.signing.verify_key
+    verify_key = root / key if key else None
+    if "://" not in settings.models:
+        return ModelStore(root / settings.models, verify_key=verify_key)
+    if not settings.models.startswith("s3://"):
+        raise UserError(
+            "models must be a folder or an s3:// address",
+            found=settings.models.partition("://")[0],
+            hint="for instance models or s3://bucket/models",
+        )
+    storage = settings.storage
+    limits = Limits(max_bytes=int(storage.max_gib * 2**30), max_entries=storage.max_entries)
+    # Each address has a folder of its own: what served here last must be of the store that is named now.
+    folder = root / settings.work / CACHE / sha256_bytes(settings.models.rstrip("/").encode())[:12]
+    return MirroredStore(settings.models, folder, limits=limits, verify_key=verify_key)
+
+
+def mirror_to(uri: str | None, store: ModelStore) -> str:
+    """Copy what serves to an object store, if one is named; the words say how that went."""
+    if uri is None or not (store.folder / POINTER).is_file():
+        return ""
+    try:
+        publish(store, uri)
+    except UserError as error:
+        return f"not copied to {uri} ({error.found}); `medloop models verify` does it later"
+    return f"copied to {uri}"
+
+
+def publish(store: ModelStore, uri: str) -> None:
+    """Copy the version that serves, then the pointer, so that the pointer never names what is not there."""
+    uri = uri.rstrip("/")
+    # What is read under the lock is written under it, so that of two promotions the later one stays.
+    with file_lock(store.folder / ".mirror.lock"):
+        champion = store.champion()
+        if champion is not None:
+            _copy(store.version(champion.version), f"{uri}/versions/{champion.version}")
+            upload([store.folder / POINTER], [f"{uri}/{POINTER}"])
+
+
+def _copy(version: Version, uri: str) -> None:
+    """The description goes last: where it is, the version is whole."""
+    there = list_objects(uri)
+    description = version.folder / DESCRIPTION
+    _refuse_another(version, f"{uri}/{DESCRIPTION}", description.read_bytes(), there)
+    files = {
+        f"{uri}/{path.relative_to(version.folder).as_posix()}": path
+        for path in sorted(version.folder.rglob("*"))
+        if path.is_file() and path != description
+    }
+    missing = {name: path for name, path in files.items() if there.get(name) != path.stat().st_size}
+    upload(list(missing.values()), list(missing))
+    upload([description], [f"{uri}/{DESCRIPTION}"])
+
+
+def _refuse_another(version: Version, uri: str, ours: bytes, there: Mapping[str, int]) -> None:
+    if uri in there and read(uri, seconds=FILE_SECONDS) != ours:
+        raise UserError(
+            "a version that was copied must stay as it is",
+            found=f"another version {version.number} there",
+            hint="give each model store a place of its own: `mirror` in config.yaml",
+        )

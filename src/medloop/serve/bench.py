@@ -1,0 +1,226 @@
+"""How fast the service answers on this machine, against decoding and inferring alone, in turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from medloop.bundle import files
+from medloop.bundle.predictor import Predictor
+from medloop.errors import UserError
+from medloop.registry.mirror import open_store
+from medloop.serve.champion import champion_of
+from medloop.serve.engine import cores
+from medloop.serve.load import Load, Target, form_of, load, request_of
+from medloop.serve.memory import family_megabytes
+from medloop.settings import PREFIX, Settings
+
+AT_ONCE = (1, 8, 32)
+ROUNDS = 3
+HEADER = ("at once", "requests/s", "p50 ms", "p95 ms", "p99 ms", "of bare")
+# One key asks all that is asked.
+NO_LIMIT = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """The middle one of several rounds; `loads` by how many asked at once, and the bare limit in answers a second."""
+
+    loads: Mapping[int, Load]
+    bare: float
+    megabytes: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A service in a process of its own."""
+
+    pid: int
+    port: int
+    key: str
+
+
+def bench(
+    folder: Path,
+    settings: Settings,
+    *,
+    case: Any = None,
+    seconds: float = 2.0,
+    rounds: int = ROUNDS,
+    at_once: Sequence[int] = AT_ONCE,
+    say: Callable[[str], None] = lambda _: None,
+) -> Figures:
+    """The bundle in this folder, served over HTTP with keys and journal, and bare; the project's own stay untouched."""
+    predictor = Predictor.load(folder)
+    case = predictor.example() if case is None else case
+    limits: list[float] = []
+    loads: dict[int, list[Load]] = {number: [] for number in at_once}
+    with tempfile.TemporaryDirectory() as temporary, service(folder, settings, root=Path(temporary)) as started:
+        target = Target(port=started.port, request=predict_request(predictor, case, key=started.key))
+        for turn in range(rounds):
+            say(f"round {turn + 1} of {rounds}")
+            limits.append(bare(predictor, folder, case, seconds=seconds))
+            for number, found in loads.items():
+                found.append(load(target, at_once=number, seconds=seconds))
+        megabytes = family_megabytes(started.pid)
+    return Figures(
+        loads={number: middle(found) for number, found in loads.items()}, bare=median(limits), megabytes=megabytes
+    )
+
+
+def lines_of(found: Figures) -> list[list[str]]:
+    """The figures as they are shown, under HEADER."""
+    lines = []
+    for number, one in found.loads.items():
+        times = [f"{value:.1f}" for value in (one.p50, one.p95, one.p99)]
+        lines.append([str(number), f"{one.rate:.0f}", *times, f"{one.rate / found.bare:.0%}"])
+    return lines
+
+
+def remarks_of(found: Figures) -> list[str]:
+    """What else there is to say."""
+    memory = "unknown" if found.megabytes is None else f"{found.megabytes:.0f} MB"
+    return [
+        f"bare: {found.bare:.0f} answers a second, decoding and inferring on {cores()} cores without HTTP or journal",
+        f"memory of the service after it: {memory}",
+    ]
+
+
+def champion_folder(root: Path, settings: Settings) -> Path:
+    """The bundle that serves by default."""
+    store = open_store(settings, root)
+    return store.bring(champion_of(store))
+
+
+def case_of(folder: Path, file: Path) -> Any:
+    """What a file holds: a picture's bytes, or a row as a JSON object."""
+    data = file.read_bytes()
+    if files.read_meta(folder)["preparer"].get("kind") == "image":
+        return data
+    try:
+        row = json.loads(data)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise UserError(
+            "the input for a table's model must be one JSON object",
+            found="something else",
+            hint='for instance {"age": 63, "sex": "f"}',
+        )
+    return row
+
+
+def middle(loads: Sequence[Load]) -> Load:
+    """The load of the middle rate."""
+    return sorted(loads, key=lambda one: one.rate)[len(loads) // 2]
+
+
+def predict_request(predictor: Predictor, case: Any, *, key: str) -> bytes:
+    """The case in the short form."""
+    if predictor.is_image:
+        body, kind = form_of(case)
+        return request_of("/predict", body, content_type=kind, key=key)
+    features = [case.get(name) for name in predictor.preparer.names]
+    return request_of("/predict", json.dumps({"features": features}).encode(), content_type="application/json", key=key)
+
+
+def bare(predictor: Predictor, folder: Path, case: Any, *, seconds: float) -> float:
+    """Answers a second of one thread a core that brings the case into the model's form, runs it, and nothing else."""
+    from medloop.bundle.session import open_session
+
+    read = _picture_reader(predictor, case) if predictor.is_image else lambda: predictor.preparer.prepare([case])
+    graph, counts = (folder / files.MODEL).read_bytes(), [0] * cores()
+    sessions = [open_session(graph, threads=1) for _ in counts]
+    until = time.perf_counter() + seconds
+
+    def run(place: int) -> None:
+        while time.perf_counter() < until:
+            sessions[place].run(["logits", "embedding"], read())
+            counts[place] += 1
+
+    started = time.perf_counter()
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - started)
+
+
+def _picture_reader(predictor: Predictor, data: bytes) -> Callable[[], dict[str, Any]]:
+    """Decodes with the quickest decoder, and checks nothing; what OpenCV cannot read goes the service's way."""
+    import cv2
+    import numpy as np
+
+    from medloop.bundle.inputs import model_input
+
+    cv2.setNumThreads(1)
+    height, width, channels = predictor.preparer.shape
+    flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+
+    def read() -> dict[str, Any]:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels = predictor.decode(data).pixels if found is None else np.asarray(found, np.uint8)
+        small = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        shown = small.reshape(height, width, -1)[..., :channels]
+        return model_input(np.broadcast_to(shown, (1, height, width, channels)))
+
+    return read
+
+
+@contextmanager
+def service(folder: Path, settings: Settings, *, root: Path) -> Iterator[Started]:
+    """`medloop serve` as the settings have it, but with database, key and inputs in a folder of its own."""
+    local = {"host": "127.0.0.1", "port": 0, "rate_limit": NO_LIMIT}
+    sections = {
+        "serve": {**settings.serve.model_dump(mode="json", exclude={"oidc"}), **local},
+        "feedback": settings.feedback.model_dump(include={"keep_inputs", "keep_days", "journal", "spool_mib"}),
+    }
+    # JSON is YAML.
+    (root / "config.yaml").write_text(json.dumps(sections), encoding="utf-8")
+    command = [sys.executable, "-m", "medloop", "serve", "--auth", "--bundle", str(folder.resolve())]
+    with child(command, root) as process:
+        port = re.search(r":(\d+) ", line_of(process))
+        key = re.search(r"ml_\S+", line_of(process))
+        if port is None or key is None:
+            raise UserError("the service must start", found="it ended", hint="see what `medloop serve` says")
+        yield Started(pid=process.pid, port=int(port[1]), key=key[0])
+
+
+@contextmanager
+def child(command: Sequence[str], root: Path, *, path: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process that knows nothing of this one's settings, until the block ends; `path` is where its modules lie."""
+    from medloop.feedback.database import STATELESS_VARIABLES
+
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(PREFIX) and name not in STATELESS_VARIABLES
+    }
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=quiet, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """The next line that the process says."""
+    return process.stdout.readline() if process.stdout else ""
