@@ -81,13 +81,20 @@ def manifest_of_images(root: Path, found: Found, places: Places, section: DataSe
     order = pc.sort_indices(columns["case_id"])
     unlabelled = _texts([None if label else "no label" for label in labels])
     patients = _texts([patient or None for patient in found.patients])
-    facts = pa.Table.from_batches([pa.record_batch(part, FACTS) for part in chain([first], examined)])
+    facts = pa.Table.from_batches([_batch(part) for part in chain([first], examined)])
     columns |= {name: facts[name] for name in facts.column_names}
     columns["patient_id"] = pc.coalesce(patients, columns.pop("patient"))
     columns["group_id"] = pc.coalesce(columns["patient_id"], columns.pop("study"))
     columns["quarantined"] = pc.coalesce(columns["quarantined"], unlabelled)
     columns |= {name: pa.array(values) for name, values in further_columns(found.beside).items()}
     return completed(pa.table(columns).take(order).to_pandas())
+
+
+def _batch(part: Mapping[str, tuple[Any, ...]]) -> Any:
+    """The facts of a chunk of files; columns that are absent hold nothing."""
+    count = max(map(len, part.values()))
+    columns = [pa.array(part[one.name], one.type) if one.name in part else pa.nulls(count, one.type) for one in FACTS]
+    return pa.record_batch(columns, FACTS)
 
 
 def _texts(values: list[str] | list[str | None]) -> Any:

@@ -68,27 +68,27 @@ def completed(cases: pd.DataFrame) -> pd.DataFrame:
     """The manifest with every fixed column, in the order of its case ids."""
     if cases.empty:
         raise UserError("a source must give at least one case", found="none", hint="check data.path in params.yaml")
-    repeated = cases["case_id"][cases["case_id"].duplicated()]
-    if len(repeated):
-        raise UserError(
-            "every case must have a key of its own",
-            found=f"{len(repeated)} keys that stand for several cases",
-            hint="choose another data.key, or leave it out",
-        )
     missing = {name: None for name in COLUMNS if name not in cases}
     further = [str(name) for name in cases if name not in COLUMNS]
     table = cases.assign(**missing)[[*COLUMNS, *further]]
     if not table["case_id"].is_monotonic_increasing:
         table = table.sort_values("case_id", ignore_index=True)
+    if repeated := int(table["case_id"].eq(table["case_id"].shift()).sum()):
+        raise UserError(
+            "every case must have a key of its own",
+            found=f"{repeated} keys that stand for several cases",
+            hint="choose another data.key, or leave it out",
+        )
     return table.astype({name: str for name in COLUMNS if name not in NUMBERS})
 
 
 def write_cases(cases: pd.DataFrame, path: Path) -> None:
     """Store the manifest."""
-    # A dictionary of values that hardly repeat is made in vain and thrown away.
+    # What hardly repeats would be put into a dictionary and compressed in vain.
     repeated = [str(name) for name in cases if name not in DIFFERENT]
+    packed: Any = {str(name): "snappy" if name in repeated else "none" for name in cases}
     with atomic_file(path) as file:
-        cases.to_parquet(file, index=False, use_dictionary=repeated)
+        cases.to_parquet(file, index=False, use_dictionary=repeated, compression=packed)
 
 
 def read_cases(path: Path) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,9 +87,15 @@ def pixel_hash(pixels: Pixels) -> str:
     """Identifies a picture by its decoded pixels; the same grey stored in three channels is the same picture."""
     if pixels.ndim == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
         pixels = pixels[..., 0]
-    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest = _digest_of(pixels.shape).copy()
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _digest_of(shape: tuple[int, ...]) -> hashlib._Hash:
+    """Most pictures of a set have the same shape."""
+    return hashlib.sha256(repr(shape).encode())
 
 
 def turn(pixels: Pixels, orientation: int) -> Pixels:

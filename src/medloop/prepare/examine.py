@@ -49,9 +49,10 @@ class Examiner:
     patient_key: bytes | None = None
 
     def __call__(self, keys: Sequence[str], sandbox: Sandbox) -> dict[str, tuple[Any, ...]]:
-        """The facts of the files below the root, one column each."""
+        """The facts of the files below the root, one column each; columns of nothing are left out."""
         columns = zip(*[self._facts(f"{self.root}/{key}", sandbox) for key in keys], strict=True)
-        return dict(zip(Facts._fields, columns, strict=True))
+        named = zip(Facts._fields, columns, strict=True)
+        return {name: column for name, column in named if column.count(None) < len(column)}
 
     def _facts(self, path: str, sandbox: Sandbox) -> Facts:
         try:
