@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,15 @@ def tutorial(size: int, data: bytes, root: Path) -> Iterator[Served]:
         body, kind = form_of(data)
         port = int(bench.line_of(process))
         yield Served(pid=process.pid, target=Target(port=port, request=request_of("/predict", body, content_type=kind)))
+
+
+def in_turns(targets: Mapping[str, Target], *, at_once: int, rounds: int, seconds: float) -> dict[str, Load]:
+    """Rounds of all, the middle one of each."""
+    loads: dict[str, list[Load]] = {name: [] for name in targets}
+    for _ in range(rounds):
+        for name, target in targets.items():
+            loads[name].append(load(target, at_once=at_once, seconds=seconds))
+    return {name: bench.middle(found) for name, found in loads.items()}
 
 
 def told(one: Load) -> str:

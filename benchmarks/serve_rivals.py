@@ -17,12 +17,11 @@ from pathlib import Path
 
 from benchmarks.model_call import BACKBONE
 from benchmarks.row import Row
-from benchmarks.serve import medloop, told
+from benchmarks.serve import in_turns, medloop, told
 from benchmarks.served_bundles import image_bundle, picture
 from medloop.bundle import files
 from medloop.errors import UserError
-from medloop.serve import bench
-from medloop.serve.load import Load, Target, form_of, load, request_of
+from medloop.serve.load import Target, form_of, load, request_of
 
 SIZE = 224
 ROUNDS, SECONDS = 3, 3.0
@@ -50,12 +49,8 @@ def measure() -> list[Row]:
 
 
 def compare(targets: Mapping[str, Target], at_once: int) -> list[Row]:
-    """Rounds of all, the middle one of each."""
-    loads: dict[str, list[Load]] = {name: [] for name in targets}
-    for _ in range(ROUNDS):
-        for name, target in targets.items():
-            loads[name].append(load(target, at_once=at_once, seconds=SECONDS))
-    middle = {name: bench.middle(found) for name, found in loads.items()}
+    """Each beside the service."""
+    middle = in_turns(targets, at_once=at_once, rounds=ROUNDS, seconds=SECONDS)
     mine = middle.pop("service")
     what = f"{BACKBONE} in 32 bits, {SIZE} pixels, {at_once} at once: service {told(mine)}"
     return [

@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.row import Row
-from benchmarks.serve import told
+from benchmarks.serve import in_turns, told
 from medloop.serve import bench
-from medloop.serve.load import Load, Target, load, request_of
+from medloop.serve.load import Target, request_of
 from medloop.settings import FeedbackSettings, Settings
 
 ROUNDS, SECONDS = 5, 2.0
@@ -41,12 +41,8 @@ def measure() -> list[Row]:
 
 
 def compare(targets: Mapping[str, Target], at_once: int) -> list[Row]:
-    """Rounds of all, the middle one of each."""
-    loads: dict[str, list[Load]] = {name: [] for name in targets}
-    for _ in range(ROUNDS):
-        for name, target in targets.items():
-            loads[name].append(load(target, at_once=at_once, seconds=SECONDS))
-    plain, full, bare = (bench.middle(found) for found in loads.values())
+    """With journal and without, each beside the tutorial's."""
+    plain, full, bare = in_turns(targets, at_once=at_once, rounds=ROUNDS, seconds=SECONDS).values()
     return [
         Row(
             what=f"table, {at_once} at once: {name} {told(one)}; FastAPI and joblib {told(plain)}",

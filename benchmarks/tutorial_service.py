@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import socket
 import sys
 
 import numpy as np
 import torch
-import uvicorn
 from fastapi import FastAPI, UploadFile
 from PIL import Image
 
 from benchmarks.model_call import BACKBONE
 from benchmarks.plain_torch import build
+from benchmarks.tutorial import answer_with
 
 
 def create_app(size: int) -> FastAPI:
@@ -32,7 +31,4 @@ def create_app(size: int) -> FastAPI:
 
 
 if __name__ == "__main__":
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(listener.getsockname()[1], flush=True)
-        config = uvicorn.Config(create_app(int(sys.argv[1])), access_log=False, log_level="error")
-        uvicorn.Server(config).run(sockets=[listener])
+    answer_with(create_app(int(sys.argv[1])))

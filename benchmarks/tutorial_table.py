@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 
 import joblib
-import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
+
+from benchmarks.tutorial import answer_with
 
 
 class Features(BaseModel):
@@ -32,7 +32,4 @@ def create_app(path: Path) -> FastAPI:
 
 
 if __name__ == "__main__":
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(listener.getsockname()[1], flush=True)
-        config = uvicorn.Config(create_app(Path(sys.argv[1])), access_log=False, log_level="error")
-        uvicorn.Server(config).run(sockets=[listener])
+    answer_with(create_app(Path(sys.argv[1])))
