@@ -136,6 +136,17 @@ def test_a_body_shorter_than_it_says_is_waited_for_no_longer_than_the_limit(stri
     assert seconds < 3.0
 
 
+@pytest.mark.parametrize(
+    "request_head", [head("Transfer-Encoding: +"), b"\x16\x03\x01\x02\x00\x01\r\n\r\n"], ids=["encoding", "tls"]
+)
+def test_what_is_no_http_is_refused_like_all_else(request_head: bytes, strict: Running) -> None:
+    answer, _ = sent(strict, request_head)
+    shown, _, body = answer.partition(b"\r\n\r\n")
+    assert shown.startswith(b"HTTP/1.1 400 ")
+    assert set(json.loads(body)) == {"error", "message", "hint", "trace_id"}
+    assert still_answers(strict)
+
+
 def test_a_body_longer_than_it_says_is_no_second_request(strict: Running) -> None:
     answer, _ = sent(strict, head(f"Content-Length: {len(BODY)}"), BODY + b"x" * 50)
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 "))

@@ -59,7 +59,9 @@ class Caller:
         answer = case.call(base_url=self._service.address, session=self._session, headers=secret, timeout=20)
         self.statuses[answer.status_code] += 1
         if answer.status_code >= 400 and case.method != "HEAD":
-            assert set(answer.json()) == {"error", "message", "hint", "trace_id"}, case.as_curl_command()
+            told = f"{answer.status_code} {answer.text[:200]!r}: {case.as_curl_command()}"
+            assert answer.headers.get("content-type") == ["application/json"], told
+            assert set(answer.json()) == {"error", "message", "hint", "trace_id"}, told
         is_meant = answer.status_code == 503 and "retry-after" in answer.headers
         assert answer.status_code < 500 or is_meant, f"{answer.status_code}: {case.as_curl_command()}"
 

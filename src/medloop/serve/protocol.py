@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 65_536
 MOST_CONNECTIONS = 2_000
-FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    b'Content-Length: 86\r\n\r\n{"error":"Busy","message":"too many connections","hint":"send it later","trace_id":""}'
+
+
+def refusal(status: str, **content: str) -> bytes:
+    """A whole response for what never becomes a request, and so has no trace."""
+    body = json.dumps({**content, "trace_id": ""})
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n{body}".encode("ascii")
+
+
+FULL = refusal(
+    "503 Service Unavailable\r\nRetry-After: 1", error="Busy", message="too many connections", hint="send it later"
+)
+NO_HTTP = refusal(
+    "400 Bad Request", error="InvalidRequest", message="this is no HTTP", hint="see /docs for the form of a request"
 )
 
 
@@ -43,6 +55,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head_bytes > MOST_HEAD_BYTES:
             self._cut()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn calls it
+        self.transport.write(NO_HTTP)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
