@@ -232,7 +232,8 @@ def test_the_journal_holds_nothing_of_the_patient(feedback: Feedback) -> None:
     feedback.correct(row.prediction.id, "ring", f"seen with {NAME}", "Ann")
     text = "".join(f"{entry}" for entry in feedback.journal.entries())
     assert len(feedback.journal.entries()) == 3
-    assert all(word not in text for word in ("Mustermann", "Erika", "1964", '"age"'))
+    # A year alone would be found in a digest now and then.
+    assert all(word not in text for word in (NAME, "Mustermann", "Erika", '"age"'))
 
 
 def test_a_failed_open_says_what_to_do(root: Path) -> None:
