@@ -79,8 +79,9 @@ def test_the_weights_for_a_warm_start_are_those_that_serve(heads: Path) -> None:
 
 def test_the_bundle_decides_right_about_cases_it_has_not_seen(discs: Path) -> None:
     new = draw_discs(60, seed=23)
-    scores = Predictor.load(discs / "bundle").score([png(disc.pixels) for disc in new])
-    assert np.mean(scores.choices == [disc.y for disc in new]) >= 0.9
+    predictor = Predictor.load(discs / "bundle")
+    scores = predictor.score([png(disc.pixels) for disc in new])
+    assert np.mean(predictor.decider.choices(scores.probabilities) == [disc.y for disc in new]) >= 0.9
 
 
 def test_a_head_is_fitted_on_the_features_that_serve(heads: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from medloop.case import Prediction, Row
 from medloop.feedback import Answered
+from medloop.feedback.store import Feedback
 
 CLASSES = ("clear", "disc", "ring")
 
@@ -59,3 +60,12 @@ def picture(seed: int | None = 0, **changes: Any) -> Answered:
 def table(row: Row, **changes: Any) -> Answered:
     """An answer for a row."""
     return Answered(prediction=make_prediction(**changes), kind="table", key="k1", trace_id="t" * 32, row=row)
+
+
+def kept_png(feedback: Feedback, prediction_id: str) -> bytes | None:
+    """The picture that is kept for an answer."""
+    stored = feedback.prediction(prediction_id)
+    assert stored is not None
+    found = feedback.input_of(stored)
+    assert not isinstance(found, dict)
+    return found

@@ -17,7 +17,7 @@ from medloop.feedback.store import Feedback
 from medloop.settings import FeedbackSettings
 from tests.postgres import Postgres
 
-from .answers import picture, table
+from .answers import kept_png, picture, table
 from .conftest import Open
 
 Away = Callable[[Feedback], Any]
@@ -125,7 +125,7 @@ def test_nothing_is_lost_and_all_arrives_in_order(feedback: Feedback, away: Away
         *(p.prediction.id for p in after),
     ]
     assert [one.id for one in feedback.corrections()] == [correction.id]
-    assert feedback.input_png(during[0].prediction.id) == during[0].input_png
+    assert kept_png(feedback, during[0].prediction.id) == during[0].input_png
     assert feedback.journal.verify() == []
     assert feedback.status().spooled_bytes == 0
     assert list((root / "feedback.spool").glob("*")) == []

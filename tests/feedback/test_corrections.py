@@ -12,7 +12,7 @@ from medloop.errors import RejectedInput, UnknownName, UserError
 from medloop.feedback.records import Conflict, NotFound
 from medloop.feedback.store import Feedback
 
-from .answers import picture, table
+from .answers import kept_png, picture, table
 from .conftest import Open
 
 
@@ -139,7 +139,7 @@ def test_accepted_corrections_become_cases(feedback: Feedback, answer: str, root
         "disc",
         "corrections",
     )
-    assert Path(scan["path"]).read_bytes() == feedback.input_png(answer)
+    assert Path(scan["path"]).read_bytes() == kept_png(feedback, answer)
     assert (values["row.age"], values["row.grade"], values["path"]) == ("61.5", "II", "")
     assert "Mustermann" not in (root / "cases.csv").read_text("utf-8")
     assert feedback.export_corrections(root / "cases.parquet") == 2

@@ -16,7 +16,7 @@ from medloop.settings import FeedbackSettings
 from medloop.storage import list_uris
 from medloop.storage.objects import remove_older, upload
 
-from .answers import make_png, picture
+from .answers import kept_png, make_png, picture
 from .conftest import Open
 
 PLACE = "s3://scans/inputs"
@@ -46,7 +46,7 @@ def test_inputs_come_back_from_the_object_store(opened: Open, root: Path, bucket
         time.sleep(0.02)
     assert outbox(root) == []
     assert len(list(list_uris(PLACE))) == 3
-    assert [feedback.input_png(one.prediction.id) for one in answers] == [one.input_png for one in answers]
+    assert [kept_png(feedback, one.prediction.id) for one in answers] == [one.input_png for one in answers]
     assert not (root / "work").exists()
 
 
@@ -92,7 +92,7 @@ def test_an_input_with_other_bytes_is_not_shown(opened: Open, root: Path) -> Non
     (path,) = root.glob("work/inputs/*/*.png")
     path.write_bytes(make_png(7))
     with pytest.raises(UserError, match="must be as it was"):
-        feedback.input_png(answered.prediction.id)
+        kept_png(feedback, answered.prediction.id)
 
 
 def test_an_address_is_never_a_path(tmp_path: Path) -> None:

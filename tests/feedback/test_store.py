@@ -20,7 +20,7 @@ from medloop.feedback import open_feedback, tables
 from medloop.feedback.store import Feedback
 from medloop.settings import FeedbackSettings
 
-from .answers import make_png, make_prediction, picture, table
+from .answers import kept_png, make_png, make_prediction, picture, table
 from .conftest import Open
 
 ROOT = Path(__file__).parents[2]
@@ -34,9 +34,8 @@ def test_an_answer_comes_back_as_it_was(feedback: Feedback) -> None:
     assert stored is not None
     assert stored.prediction == answered.prediction
     assert (stored.kind, stored.key, stored.trace_id, stored.size) == ("image", "k1", "t" * 32, (32, 24))
-    assert feedback.input_png(answered.prediction.id) == answered.input_png
+    assert kept_png(feedback, answered.prediction.id) == answered.input_png
     assert feedback.prediction("0" * 32) is None
-    assert feedback.input_png("0" * 32) is None
 
 
 def test_a_row_comes_back_as_it_was(feedback: Feedback) -> None:
@@ -45,7 +44,7 @@ def test_a_row_comes_back_as_it_was(feedback: Feedback) -> None:
     stored = feedback.prediction(answered.prediction.id)
     assert stored is not None
     assert stored.row == answered.row
-    assert feedback.input_png(answered.prediction.id) is None
+    assert feedback.input_of(stored) == answered.row
 
 
 def test_inputs_are_not_kept_where_they_shall_not_be(opened: Open, root: Path) -> None:
@@ -56,7 +55,7 @@ def test_inputs_are_not_kept_where_they_shall_not_be(opened: Open, root: Path) -
     assert stored is not None
     assert stored.row is None
     assert len(stored.input) == 64
-    assert feedback.input_png(scan.prediction.id) is None
+    assert kept_png(feedback, scan.prediction.id) is None
     assert not (root / "work").exists()
 
 
@@ -70,8 +69,8 @@ def test_old_inputs_go_and_the_answers_stay(opened: Open, root: Path) -> None:
     with feedback._transactions.database.engine.begin() as connection:
         connection.execute(update(tables.predictions).values(at=long_ago.isoformat(timespec="microseconds")))
     assert feedback.expire() == 2
-    assert feedback.input_png(old.prediction.id) is None
-    assert feedback.input_png(new.prediction.id) == new.input_png
+    assert kept_png(feedback, old.prediction.id) is None
+    assert kept_png(feedback, new.prediction.id) == new.input_png
     stored = feedback.prediction(row.prediction.id)
     assert stored is not None
     assert stored.row is None
@@ -168,7 +167,7 @@ def test_what_was_answered_survives_a_kill(url: str, root: Path) -> None:
     try:
         assert len(answered) >= 15
         assert all(feedback.prediction(name) is not None for name in answered)
-        assert all(feedback.input_png(name) is not None for name in answered)
+        assert all(kept_png(feedback, name) is not None for name in answered)
         assert feedback.journal.verify() == []
     finally:
         feedback.close()

@@ -14,7 +14,7 @@ from medloop.bundle import files
 from medloop.errors import BrokenBundle, UserError
 from medloop.registry.signing import check_signature, sign_bundle
 from medloop.registry.store import ModelStore, Version
-from medloop.serve.champion import load_predictor
+from medloop.serve.champion import load_champion
 from medloop.storage import write_json
 
 from .versions import bundle_like, report_of, verdict_on
@@ -60,14 +60,14 @@ def test_an_unsigned_version_does_not_and_can_be_registered_again_signed(
     with pytest.raises(BrokenBundle, match="must be signed to serve here"):
         store.bundle(1)
     ModelStore(store.folder).promote(1, by="me")
-    assert load_predictor(None, store.folder).version == "1"
+    assert load_champion(ModelStore(store.folder)).version == "1"
     with pytest.raises(BrokenBundle, match="must be signed to serve here"):
-        load_predictor(None, store.folder, verify_key=keys[1])
+        load_champion(ModelStore(store.folder, verify_key=keys[1]))
     signed = registered(store, golden, tmp_path, key=keys[0])
     assert signed.number == 2
     assert registered(store, golden, tmp_path, key=keys[0]) == signed
     assert store.promote(2, by="me").version == 2
-    assert load_predictor(None, store.folder, verify_key=keys[1]).version == "2"
+    assert load_champion(ModelStore(store.folder, verify_key=keys[1])).version == "2"
 
 
 def test_a_signature_by_somebody_else_is_refused(golden: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:

@@ -18,7 +18,7 @@ from medloop.bundle.predictor import Predictor
 from medloop.case import Verdict
 from medloop.errors import BrokenBundle, GateRefusal, UserError
 from medloop.registry.store import ModelStore, Version, read_verdict, write_verdict
-from medloop.serve.run import load_predictor
+from medloop.serve.champion import load_champion
 from medloop.storage import write_json
 
 from .versions import bundle_like, report_of, verdict_on
@@ -100,7 +100,7 @@ def test_the_service_loads_the_champion_by_its_number(store: ModelStore, registe
     for name in ("one", "two"):
         register(name)
     store.promote(2, by="me")
-    predictor = load_predictor(None, store.folder)
+    predictor = load_champion(ModelStore(store.folder))
     assert (predictor.version, predictor.meta["name"]) == ("2", "two")
 
 

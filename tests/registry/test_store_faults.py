@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from medloop.registry.store import ModelStore, read_verdict
-from medloop.serve.champion import load_predictor
+from medloop.serve.champion import load_champion
 from medloop.storage import file_lock
 
 from .versions import bundle_like, report_of, verdict_on
@@ -36,7 +36,6 @@ from dataclasses import replace
 from pathlib import Path
 from medloop.case import RuleOutcome
 from medloop.registry.store import ModelStore, read_verdict
-from medloop.serve.champion import load_predictor
 store, bundle, report = ModelStore(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
 verdict = read_verdict(Path(sys.argv[4]))
 print("begun", flush=True)
@@ -105,7 +104,7 @@ def kill_and_go_on(store: ModelStore, folder: Path, seed: int) -> None:
     assert_whole(store)
     champion = store.champion()
     assert champion is not None
-    served = load_predictor(None, store.folder)
+    served = load_champion(ModelStore(store.folder))
     assert (served.hash, served.version) == (champion.bundle, str(champion.version))
     numbers = [version.number for version in store.versions()]
     assert numbers == list(range(1, len(numbers) + 1))

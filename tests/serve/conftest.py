@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from medloop.bundle.predictor import Predictor
+from medloop.case import Row
 from medloop.feedback import open_feedback
 from medloop.serve.app import create_app
 from medloop.serve.champion import Serving
@@ -82,6 +83,12 @@ def known() -> list[dict[str, Any]]:
     """The recorded answers of the golden bundle."""
     answers: list[dict[str, Any]] = json.loads(ANSWERS.read_text("utf-8"))
     return answers
+
+
+@pytest.fixture
+def rows(known: list[dict[str, Any]]) -> list[Row]:
+    """The rows of the recorded answers."""
+    return [answer["record"] for answer in known]
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medloop.serve.run import load_predictor
+from medloop.registry.store import ModelStore
+from medloop.serve.champion import load_champion
 
 from .conftest import TestClient, served
 
 
 @pytest.fixture(scope="module")
 def champion(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with served(load_predictor(None, finished / "models"), tmp_path_factory.mktemp("champion")) as client:
+    with served(load_champion(ModelStore(finished / "models")), tmp_path_factory.mktemp("champion")) as client:
         yield client
 
 

@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from medloop.errors import BrokenBundle, UserError
-from medloop.serve.run import address_of, check_address, listen, load_predictor, run_service
+from medloop.registry.store import ModelStore
+from medloop.serve.champion import load_champion
+from medloop.serve.run import address_of, check_address, listen, run_service
 from medloop.settings import ServeSettings, Settings
 from tests.serve.processes import serving
 
@@ -98,7 +100,7 @@ def test_the_address_is_one_that_opens() -> None:
 
 def test_without_a_champion_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"found: no champion.*\n  to do: run `medloop run`"):
-        load_predictor(None, tmp_path / "models")
+        load_champion(ModelStore(tmp_path / "models"))
 
 
 def test_a_changed_bundle_does_not_start(golden: Path, tmp_path: Path) -> None:

@@ -29,11 +29,6 @@ def store(golden: Path, tmp_path: Path) -> ModelStore:
     return contested_store(golden, tmp_path)
 
 
-@pytest.fixture
-def rows(known: list[dict[str, Any]]) -> list[Row]:
-    return [answer["record"] for answer in known]
-
-
 @contextmanager
 def started(root: Path, *words: object, url: str = "sqlite:///feedback.db", **shadow: Any) -> Iterator[Running]:
     serve = {"watch_seconds": 0.05, "log_requests": False, "rate_limit": 10_000}

@@ -36,11 +36,6 @@ def store(golden: Path, tmp_path: Path) -> ModelStore:
 
 
 @pytest.fixture
-def rows(known: list[dict[str, Any]]) -> list[Row]:
-    return [answer["record"] for answer in known]
-
-
-@pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else writes, so an answer may be looked at at once."""
     monkeypatch.setattr(reading, "SETTLED", timedelta(0))

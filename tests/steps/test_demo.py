@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from medloop.errors import UnknownName
-from medloop.serve.run import load_predictor
+from medloop.registry.store import ModelStore
+from medloop.serve.champion import load_champion
 from medloop.steps.demo import bundle_to_serve, chosen, figures_table, is_hit, run_demo, what_to_open
 from medloop.steps.project import load_project
 from tests.loop_project import at_least, edit_recipe
@@ -46,7 +47,7 @@ def test_the_line_to_try_is_a_request_that_works(finished: Path) -> None:
     assert "http://127.0.0.1:8123/predict" in text
     found = re.search(r"-d '(\{.*\})'", text)
     assert found is not None
-    predictor = load_predictor(None, project.models)
+    predictor = load_champion(ModelStore(project.models))
     row = predictor.preparer.row_of(json.loads(found[1])["features"])
     assert predictor.predict([row])[0].probabilities["malignant"] > 0.5
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medloop.bundle import files
-from medloop.bundle.decide import Decider, FloatArray, IntArray
+from medloop.bundle.decide import Decider, FloatArray
 from medloop.bundle.heatmap import evidence, overlay
 from medloop.bundle.inputs import Complaints, ImageInput, find_input, model_input
 from medloop.bundle.session import ONNX_ERRORS, open_session
@@ -36,7 +36,6 @@ class Scores:
     logits: FloatArray
     embedding: FloatArray
     probabilities: FloatArray
-    choices: IntArray
     complaints: Complaints
 
 
@@ -94,7 +93,6 @@ class Predictor:
             logits=logits,
             embedding=embedding,
             probabilities=probabilities,
-            choices=self.decider.choices(probabilities),
             complaints=complaints,
         )
 

@@ -78,7 +78,6 @@ def manifest_of_images(root: Path, found: Found, places: Places, section: DataSe
         "source": _texts([source] * len(keys)),
         "given": _texts(found.given),
     }
-    order = pc.sort_indices(columns["case_id"])
     unlabelled = _texts([None if label else "no label" for label in labels])
     patients = _texts([patient or None for patient in found.patients])
     facts = pa.Table.from_batches([_batch(part) for part in chain([first], examined)])
@@ -87,7 +86,7 @@ def manifest_of_images(root: Path, found: Found, places: Places, section: DataSe
     columns["group_id"] = pc.coalesce(columns["patient_id"], columns.pop("study"))
     columns["quarantined"] = pc.coalesce(columns["quarantined"], unlabelled)
     columns |= {name: pa.array(values) for name, values in further_columns(found.beside).items()}
-    return completed(pa.table(columns).take(order).to_pandas())
+    return completed(pa.table(columns).to_pandas())
 
 
 def _batch(part: Mapping[str, tuple[Any, ...]]) -> Any:

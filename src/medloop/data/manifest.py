@@ -70,9 +70,7 @@ def completed(cases: pd.DataFrame) -> pd.DataFrame:
         raise UserError("a source must give at least one case", found="none", hint="check data.path in params.yaml")
     missing = {name: None for name in COLUMNS if name not in cases}
     further = [str(name) for name in cases if name not in COLUMNS]
-    table = cases.assign(**missing)[[*COLUMNS, *further]]
-    if not table["case_id"].is_monotonic_increasing:
-        table = table.sort_values("case_id", ignore_index=True)
+    table = cases.assign(**missing)[[*COLUMNS, *further]].sort_values("case_id", ignore_index=True)
     if repeated := int(table["case_id"].eq(table["case_id"].shift()).sum()):
         raise UserError(
             "every case must have a key of its own",

@@ -10,8 +10,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from medloop.case import Row
 from medloop.errors import UserError
-from medloop.feedback.records import FeedbackAway
+from medloop.feedback.records import FeedbackAway, StoredPrediction
 from medloop.storage import open_uri, sha256_bytes
 from medloop.storage.objects import list_objects, remove_older, upload
 
@@ -148,6 +149,11 @@ class RemoteInputs(Inputs):
 
     def _remote(self, address: str) -> str:
         return f"{self._uri}/{address[:2]}/{address}.png"
+
+
+def input_of(stored: StoredPrediction, inputs: Inputs) -> Row | bytes | None:
+    """The row or the picture that an answer was given for; None where it is not kept."""
+    return stored.row if stored.kind == "table" else inputs.get(stored.input)
 
 
 def open_inputs(place: str, root: Path, outbox: Path, *, days: int) -> Inputs:

@@ -14,7 +14,7 @@ from medloop.case import Row
 from medloop.errors import UserError
 from medloop.feedback import tables
 from medloop.feedback.database import Database, database_url
-from medloop.feedback.inputs import Inputs, open_inputs
+from medloop.feedback.inputs import Inputs, input_of, open_inputs
 from medloop.feedback.migrate import NEWEST, form_of
 from medloop.feedback.operations import stored_prediction
 from medloop.feedback.records import StoredPrediction
@@ -41,7 +41,7 @@ class Reader:
     def __init__(self, settings: FeedbackSettings, *, root: Path) -> None:
         url = database_url(settings, root)
         self._database = Database(url, read_only=True)
-        beside = Path(str(url.database)) if url.get_backend_name() == "sqlite" else root / "feedback.db"
+        beside = self._database.file or root / "feedback.db"
         self._inputs: Inputs = open_inputs(
             settings.inputs, root, beside.with_suffix(".outbox"), days=settings.keep_days
         )
@@ -84,7 +84,7 @@ class Reader:
 
     def input_of(self, stored: StoredPrediction) -> Row | bytes | None:
         """The row or the picture, as far as it is kept."""
-        return stored.row if stored.kind == "table" else self._inputs.get(stored.input)
+        return input_of(stored, self._inputs)
 
     def corrected(self, ids: Sequence[str]) -> dict[str, str]:
         """The labels that reviewers accepted for these answers."""

@@ -11,13 +11,13 @@ from typing import Any
 
 from sqlalchemy import select
 
-from medloop.case import Correction
+from medloop.case import Correction, Row
 from medloop.feedback import corrections, tables
 from medloop.feedback.chain import Chain, load_signer, stored_head
 from medloop.feedback.database import Database, database_url, is_stateless
 from medloop.feedback.delivery import Delivery
 from medloop.feedback.export import accepted_cases, write_cases
-from medloop.feedback.inputs import Inputs, open_inputs
+from medloop.feedback.inputs import Inputs, input_of, open_inputs
 from medloop.feedback.journal import Journal
 from medloop.feedback.keys import Keys
 from medloop.feedback.migrate import bring_up
@@ -47,8 +47,8 @@ class Feedback:
         """Connect, bring the tables up where that is allowed, and send what an earlier process could not."""
         url = database_url(settings, root)
         stateless = is_stateless(settings)
-        beside = Path(str(url.database)) if url.get_backend_name() == "sqlite" else root / "feedback.db"
         database = Database(url)
+        beside = database.file or root / "feedback.db"
         with ExitStack() as stack:
             stack.callback(database.close)
             bring_up(database, migrate=migrate)
@@ -93,10 +93,9 @@ class Feedback:
             row = connection.execute(query).one_or_none()
         return stored_prediction(row) if row is not None else None
 
-    def input_png(self, prediction_id: str) -> bytes | None:
-        """The picture that an answer was given for; None where it is not kept."""
-        stored = self.prediction(prediction_id)
-        return self._inputs.get(stored.input) if stored is not None and stored.kind == "image" else None
+    def input_of(self, stored: StoredPrediction) -> Row | bytes | None:
+        """The row or the picture that an answer was given for; None where it is not kept."""
+        return input_of(stored, self._inputs)
 
     def correct(
         self, prediction_id: str, label: str, reason: str, who: str, *, idempotency: str | None = None

@@ -54,11 +54,6 @@ def _seconds(predictor: Predictor, example: bytes) -> float:
     return min(took)
 
 
-def load_predictor(bundle: Path | None, models: Path, *, verify_key: Path | None = None) -> Predictor:
-    """The bundle in a folder, or the champion of the model store, signed where a key demands it."""
-    return Predictor.load(bundle) if bundle else load_champion(ModelStore(models, verify_key=verify_key))
-
-
 def load_champion(store: ModelStore) -> Predictor:
     """The champion on one session."""
     return Watcher(store, threads=1).load().predictor

@@ -105,8 +105,7 @@ def stored_prediction(prediction: Id, request: Request) -> Any:
 @past.get("/v1/predictions/{prediction}/input.png", response_class=Response, openapi_extra=takes("reader"))
 def stored_input(prediction: Id, request: Request) -> Response:
     """The picture that was judged, as far as it is kept."""
-    _stored(request, prediction)
-    return png_of(_input(request, prediction))
+    return png_of(_picture(request, _stored(request, prediction)))
 
 
 @past.get("/v1/predictions/{prediction}/heatmap.png", response_class=Response, openapi_extra=takes("reader"))
@@ -114,7 +113,7 @@ async def stored_heatmap(prediction: Id, request: Request) -> Response:
     """The picture with what spoke for the class in colour."""
     service = service_of(request)
     stored = await run_in_threadpool(_stored, request, prediction)
-    data = await run_in_threadpool(_input, request, prediction)
+    data = await run_in_threadpool(_picture, request, stored)
     predictor = service.serving.predictor
     if stored.prediction.bundle != predictor.hash:
         error = UserError(
@@ -226,9 +225,9 @@ def _stored(request: Request, prediction: str) -> StoredPrediction:
     return stored
 
 
-def _input(request: Request, prediction: str) -> bytes:
-    data = service_of(request).feedback.input_png(prediction)
-    if data is None:
+def _picture(request: Request, stored: StoredPrediction) -> bytes:
+    data = service_of(request).feedback.input_of(stored)
+    if not isinstance(data, bytes):
         raise NotFound(
             "the picture must have been kept",
             found="none",

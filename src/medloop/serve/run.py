@@ -16,7 +16,7 @@ from medloop.errors import UserError
 from medloop.feedback import open_feedback
 from medloop.registry.mirror import open_store
 from medloop.registry.store import ModelStore
-from medloop.serve.champion import Watcher, load_predictor, load_serving
+from medloop.serve.champion import Watcher, load_serving
 from medloop.serve.engine import cores
 from medloop.settings import Settings
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from medloop.serve.service import Service
-
-__all__ = ["address_of", "build_app", "check_address", "listen", "load_predictor", "run_service"]
 
 KEEP_ALIVE_SECONDS = 30
 
@@ -79,7 +77,8 @@ def build_app(plan: Plan) -> FastAPI:
     # Each worker thread decodes by itself; OpenCV's own threads would stand in their way.
     cv2.setNumThreads(1)
     threads = plan.settings.serve.threads or cores()
-    watcher = Watcher(plan.store, threads=threads)
+    store = plan.store
+    watcher = Watcher(store, threads=threads)
     # The model is read while the libraries of the service load.
     with ThreadPoolExecutor(1) as beside:
         loading = beside.submit(partial(load_serving, plan.bundle, threads=threads) if plan.bundle else watcher.load)
@@ -88,13 +87,17 @@ def build_app(plan: Plan) -> FastAPI:
 
         feedback = open_feedback(plan.settings.feedback, root=plan.folder)
         try:
-            store = None if plan.bundle else plan.store
-            serving = loading.result()
-            service = Service(plan.settings, root=plan.folder, serving=serving, feedback=feedback, store=store)
+            service = Service(
+                plan.settings,
+                root=plan.folder,
+                serving=loading.result(),
+                feedback=feedback,
+                store=None if plan.bundle else store,
+            )
         except BaseException:
             feedback.close()
             raise
-    return create_app(service, hosts=known_hosts(plan.settings), watcher=watcher if store else None)
+    return create_app(service, hosts=known_hosts(plan.settings), watcher=None if plan.bundle else watcher)
 
 
 def build_worker(plan: Plan) -> FastAPI:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloop.bundle import files
 from medloop.bundle.predictor import Predictor
+from medloop.bundle.tally import largest_difference
 from medloop.case import Prediction
 from medloop.errors import UserError
 from medloop.feedback import StoredPrediction, open_feedback
@@ -104,7 +105,7 @@ def find_bundle(digest: str, *, models: Path, bundle: Path | None = None) -> Pat
 
 def _kept_input(feedback: Feedback, stored: StoredPrediction) -> Any:
     """The picture or row, if it is still there."""
-    found = stored.row if stored.kind == "table" else feedback.input_png(stored.prediction.id)
+    found = feedback.input_of(stored)
     if found is None:
         settings = feedback.settings
         why = f"expired after {settings.keep_days} days" if settings.keep_inputs else "not kept (feedback.keep_inputs)"
@@ -120,7 +121,7 @@ def _difference(one: Prediction, other: Prediction) -> float:
     """The largest difference of a probability; infinite between other classes."""
     if one.probabilities.keys() != other.probabilities.keys():
         return float("inf")
-    return max(abs(share - other.probabilities[name]) for name, share in one.probabilities.items())
+    return largest_difference(one, other)
 
 
 def _decided(prediction: Prediction) -> tuple[Any, ...]:
