@@ -17,12 +17,21 @@ def engine() -> Iterator[Engine]:
         yield started
 
 
-@pytest.mark.parametrize(("requests", "alone"), [(1, True), (2, False)])
-def test_only_a_single_request_is_alone(engine: Engine, requests: int, alone: bool) -> None:
+@pytest.mark.parametrize(("requests", "calm"), [(1, True), (2, False)])
+def test_it_is_calm_for_a_single_request(engine: Engine, requests: int, calm: bool) -> None:
     with ExitStack() as stack:
         for _ in range(requests):
             stack.enter_context(engine.place())
-        assert asyncio.run(engine.run(lambda told: told)) is alone
+        assert engine.is_calm is calm
+
+
+def test_work_is_done_on_its_threads(engine: Engine) -> None:
+    def failing() -> None:
+        raise OverflowError("too much")
+
+    assert asyncio.run(engine.run(lambda: 7)) == 7
+    with pytest.raises(OverflowError, match="too much"):
+        asyncio.run(engine.run(failing))
 
 
 @pytest.mark.parametrize(("requests", "spare"), [(0, 1), (2, 1), (3, 1), (8, 6)])

@@ -17,7 +17,7 @@ import numpy as np
 from medloop.bundle import files
 from medloop.bundle.decide import Decider, FloatArray
 from medloop.bundle.heatmap import evidence, overlay
-from medloop.bundle.inputs import Complaints, ImageInput, find_input, model_input
+from medloop.bundle.inputs import Complaints, ImageInput, Picture, find_input, model_input
 from medloop.bundle.session import ONNX_ERRORS, open_session
 from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput, UserError
@@ -26,7 +26,7 @@ from medloop.prepare.rule import Decoded, Pixels
 PLAIN_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, UserError, ValueError, zipfile.BadZipFile)
 MISFITS: tuple[type[Exception], ...] = (*ONNX_ERRORS, *PLAIN_ERRORS)
 
-Inputs = Sequence[Row] | Sequence[bytes] | Sequence[Decoded]
+Inputs = Sequence[Row] | Sequence[bytes] | Sequence[Decoded] | Sequence[Picture]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +122,21 @@ class Predictor:
         """The picture of a file, for a caller that needs it besides the answer; the other methods take it, too."""
         return self._images().decode(data)
 
+    def fit(self, decoded: Decoded) -> Picture:
+        """A decoded picture as the model takes it, for a caller that lets go of the large one."""
+        return self._images().picture(decoded)
+
+    def is_light(self, data: bytes) -> bool:
+        """Whether a file is decoded so soon that others need not mind to wait for it."""
+        return self._images().is_light(data)
+
     def heatmap(self, data: bytes | Decoded) -> bytes:
         """A PNG of the picture as the model saw it, with what speaks for the decided class in colour."""
         return overlay(*self.evidence(data))
 
     def evidence(self, data: bytes | Decoded) -> tuple[Pixels, FloatArray]:
         """The picture as the model saw it, and how much each of its places speaks for the decided class, 0 to 1."""
-        picture, _ = self._images().picture(data)
+        picture = self._images().picture(data).pixels
         logits, cam = self._session.run(["logits", "cam"], model_input(picture[None]))
         choice = int(self.decider.choices(self.decider.probabilities(logits))[0])
         height, width = picture.shape[:2]

@@ -51,7 +51,7 @@ class Writer(Generic[Item]):
         return self._thread.is_alive()
 
     def submit(self, items: Sequence[Item], *, enough: int = 1) -> Future[None]:
-        """Queue some items; the future is done when they are durable, soon where so many callers wait for that."""
+        """Queue some items; the future is done when they are durable, soon where so many wait for that."""
         ticket = Ticket(items=items)
         # From here on nobody can cancel it: what was taken is written.
         ticket.done.set_running_or_notify_cancel()
@@ -69,7 +69,7 @@ class Writer(Generic[Item]):
             self._queued += len(items)
             self._enough = enough
             # The first begins the waiting for more; those in between need not wake anybody.
-            if len(self._tickets) == 1 or len(self._tickets) >= enough:
+            if len(self._tickets) == 1 or self._queued >= enough:
                 self._changed.notify()
         return ticket.done
 
@@ -88,7 +88,7 @@ class Writer(Generic[Item]):
         """All tickets that wait, up to a limit; none when it is time to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._tickets or self._closed)
-            self._changed.wait_for(lambda: len(self._tickets) >= self._enough or self._closed, LINGER_S)
+            self._changed.wait_for(lambda: self._queued >= self._enough or self._closed, LINGER_S)
             group: list[Ticket[Item]] = []
             size = 0
             while self._tickets and (not group or size + len(self._tickets[0].items) <= GROUP):

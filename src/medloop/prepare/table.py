@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
@@ -64,7 +65,7 @@ class TablePreparer:
         """Plain data for `preparer.json` and `bundle.json`."""
         return {"kind": "table", "columns": [asdict(column) for column in self.columns]}
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The column names, in order."""
         return tuple(column.name for column in self.columns)

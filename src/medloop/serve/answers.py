@@ -1,4 +1,4 @@
-"""One input to one answer, with what the records need of it; runs on a worker thread."""
+"""Inputs to answers, with what the records need of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
+from medloop.bundle.inputs import Picture
 from medloop.bundle.kept_input import keepable_png
 from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
@@ -16,7 +18,7 @@ from medloop.errors import RejectedInput
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A prediction, what it was made of, and how long the steps took."""
+    """A prediction, what it was made of, how long the steps took, and when it was ready to be stored."""
 
     prediction: Prediction
     sha256: str
@@ -25,52 +27,101 @@ class Answer:
     size: tuple[int, int] | None = None
     decode_seconds: float = 0.0
     infer_seconds: float = 0.0
+    ready: float = 0.0
 
 
-def answer_image(predictor: Predictor, data: bytes, *, keep: bool) -> Answer:
-    """The answer for one file."""
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    picture: Picture
+    png: bytes | None
+    size: tuple[int, int]
+    seconds: float
+
+
+def answer_images(predictor: Predictor, files: Sequence[bytes], *, keep: bool) -> list[Answer | RejectedInput]:
+    """One answer a file, or why there is none; the model sees all of them at once."""
+    seen = [_see(predictor, data, keep=keep) for data in files]
     started = time.perf_counter()
-    decoded = predictor.decode(data)
-    between = time.perf_counter()
-    (prediction,) = predictor.predict([decoded])
-    ended = time.perf_counter()
-    return Answer(
-        prediction=replace(prediction, latency_ms=(ended - started) * 1000),
-        sha256=hashlib.sha256(data).hexdigest(),
-        png=keepable_png(data, decoded) if keep else None,
-        size=(decoded.width, decoded.height),
-        decode_seconds=between - started,
-        infer_seconds=ended - between,
-    )
+    pictures = [one.picture for one in seen if isinstance(one, _Seen)]
+    predictions = iter(predictor.predict(pictures) if pictures else ())
+    ready = time.perf_counter()
+    each = (ready - started) / max(1, len(pictures))
+    return [
+        one
+        if isinstance(one, RejectedInput)
+        else Answer(
+            prediction=replace(next(predictions), latency_ms=(one.seconds + each) * 1000),
+            sha256=hashlib.sha256(data).hexdigest(),
+            png=one.png,
+            size=one.size,
+            decode_seconds=one.seconds,
+            infer_seconds=each,
+            ready=ready,
+        )
+        for one, data in zip(seen, files, strict=True)
+    ]
 
 
-def answer_rows(predictor: Predictor, rows: Sequence[Row], places: Sequence[str]) -> list[Answer]:
-    """The answers, or an error that says where; a number is no text in JSON, as it is in CSV."""
+def answer_rows(
+    predictor: Predictor, tables: Sequence[tuple[Sequence[Row], Sequence[str]]]
+) -> list[list[Answer] | RejectedInput]:
+    """For the rows of each request their answers, or an error that says which of its places is wrong."""
+    rows = list(chain.from_iterable(given for given, _ in tables))
+    started = time.perf_counter()
+    try:
+        for given, places in tables:
+            _check_numbers(predictor, given, places)
+        predictions = iter(predictor.predict(rows))
+    except RejectedInput as error:
+        if len(tables) == 1:
+            return [_placed(predictor, *tables[0]) or error]
+        return [answer_rows(predictor, [table])[0] for table in tables]
+    ready = time.perf_counter()
+    each = (ready - started) / len(rows)
+    return [
+        [
+            Answer(prediction=next(predictions), sha256=_digest(row), row=row, infer_seconds=each, ready=ready)
+            for row in given
+        ]
+        for given, _ in tables
+    ]
+
+
+def _see(predictor: Predictor, data: bytes, *, keep: bool) -> _Seen | RejectedInput:
+    """What is needed of a file; the picture in its own size is let go, since it may be large."""
+    started = time.perf_counter()
+    try:
+        decoded = predictor.decode(data)
+    except RejectedInput as error:
+        return error
+    picture = predictor.fit(decoded)
+    seconds = time.perf_counter() - started
+    png = keepable_png(data, decoded) if keep else None
+    return _Seen(picture=picture, png=png, size=(decoded.width, decoded.height), seconds=seconds)
+
+
+def _check_numbers(predictor: Predictor, rows: Sequence[Row], places: Sequence[str]) -> None:
+    """A number is no text in JSON, as it is in CSV."""
     numbers = [column.name for column in predictor.preparer.columns if column.kind == "number"]
     for where, row in zip(places, rows, strict=True):
         if texts := [name for name in numbers if isinstance(row.get(name), str)]:
             raise RejectedInput(
                 f"{where}: '{texts[0]}' must be a number", found="a text", hint="send a number, or null"
             )
-    started = time.perf_counter()
-    try:
-        predictions = predictor.predict(rows)
-    except RejectedInput:
-        for where, row in zip(places, rows, strict=True):
-            _check(predictor, row, where)
-        raise
-    each = (time.perf_counter() - started) / len(rows)
-    return [
-        Answer(prediction=prediction, sha256=_digest(row), row=row, infer_seconds=each)
-        for prediction, row in zip(predictions, rows, strict=True)
-    ]
 
 
-def _check(predictor: Predictor, row: Row, where: str) -> None:
-    try:
-        predictor.preparer.prepare([row])
-    except RejectedInput as error:
-        raise RejectedInput(f"{where}: {error.must}", found=error.found, hint=error.hint) from error
+def _placed(predictor: Predictor, rows: Sequence[Row], places: Sequence[str]) -> RejectedInput | None:
+    """What is wrong with the first wrong row, with its place in front."""
+    for where, row in zip(places, rows, strict=True):
+        try:
+            _check_numbers(predictor, [row], [where])
+        except RejectedInput as error:
+            return error
+        try:
+            predictor.preparer.prepare([row])
+        except RejectedInput as error:
+            return RejectedInput(f"{where}: {error.must}", found=error.found, hint=error.hint)
+    return None
 
 
 def _digest(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The worker threads that decode and infer, and the limit on what may wait for them."""
+"""The threads that decode and infer, and the limit on what may wait for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ class Engine:
         self.threads = threads or cores()
         self.queue = queue
         self.requests = 0
-        self._running = 0
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="infer")
 
     @contextmanager
@@ -44,24 +43,22 @@ class Engine:
         """How many requests may wait for something else while the threads still have work; at least one."""
         return max(1, self.requests - self.threads)
 
-    async def run(self, work: Callable[[bool], Result]) -> Result:
-        """The work's result; it is told whether it is alone, and so has all cores to itself."""
-        # A session on all cores keeps them busy for a while after its work, so it is not for a pause between many.
-        alone = self._running == 0 and self.requests <= 1
-        self._running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work, alone)
-        future.add_done_callback(self._leave)
-        # A caller that goes away does not end the thread's work, so it must not end the count either.
-        return await asyncio.shield(future)
+    @property
+    def is_calm(self) -> bool:
+        """Whether one request alone is under way, and so may have all cores to itself."""
+        return self.requests <= 1
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Has work done that tells its own end."""
+        self._pool.submit(work)
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """The work's result."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
         """Ends the threads once their work is done."""
         self._pool.shutdown(wait=True)
-
-    def _leave(self, future: asyncio.Future[Result]) -> None:
-        self._running -= 1
-        if not future.cancelled():
-            future.exception()
 
 
 def cores() -> int:

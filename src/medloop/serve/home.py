@@ -14,9 +14,10 @@ from medloop import page
 from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput
+from medloop.serve.answering import Asker
 from medloop.serve.predictions import asker_of, is_form, service_of, uploads_of, words_of
 from medloop.serve.routes import HotRoute, takes
-from medloop.serve.service import Asker, Service
+from medloop.serve.service import Service
 from medloop.serve.uploads import Upload
 
 MOST_FORM_BYTES = 1_000_000
@@ -106,7 +107,7 @@ async def _ask_images(service: Service, files: Sequence[Upload], asker: Asker) -
 
 
 async def _heatmap(service: Service, predictor: Predictor, file: Upload) -> bytes:
-    return await service.engine.run(lambda _: predictor.heatmap(file.data))
+    return await service.engine.run(lambda: predictor.heatmap(file.data))
 
 
 def _page(predictor: Predictor, shown: Sequence[str], *, status: int = 200) -> Response:

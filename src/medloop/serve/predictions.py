@@ -15,6 +15,7 @@ from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput, UserError
 from medloop.feedback import StoredPrediction
 from medloop.feedback.records import NotFound
+from medloop.serve.answering import Asker
 from medloop.serve.routes import ERRORS, GuardedRoute, HotRoute, takes
 from medloop.serve.schemas import (
     FeaturesBody,
@@ -27,7 +28,7 @@ from medloop.serve.schemas import (
     RejectedBody,
     StoredBody,
 )
-from medloop.serve.service import Asker, Service
+from medloop.serve.service import Service
 from medloop.serve.strict_json import checked, parse
 from medloop.serve.uploads import Upload, read_uploads
 
@@ -124,7 +125,7 @@ async def stored_heatmap(prediction: Id, request: Request) -> Response:
         error.http_status = 409
         raise error
     with service.engine.place():
-        return png_of(await service.engine.run(lambda _: predictor.heatmap(data)))
+        return png_of(await service.engine.run(lambda: predictor.heatmap(data)))
 
 
 def service_of(request: Request) -> Service:

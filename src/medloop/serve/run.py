@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -97,7 +98,11 @@ def build_app(plan: Plan) -> FastAPI:
         except BaseException:
             feedback.close()
             raise
-    return create_app(service, hosts=known_hosts(plan.settings), watcher=None if plan.bundle else watcher)
+    app = create_app(service, hosts=known_hosts(plan.settings), watcher=None if plan.bundle else watcher)
+    # The collector would go through all of this again and again, and every answer would wait for it.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 def build_worker(plan: Plan) -> FastAPI:

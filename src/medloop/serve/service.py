@@ -6,18 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput
-from medloop.feedback import Answered, FeedbackAway, Key
+from medloop.feedback import FeedbackAway
 from medloop.registry.store import ModelStore
 from medloop.serve.access import Access, Bucket, Finder
-from medloop.serve.answers import Answer, answer_image, answer_rows
+from medloop.serve.answering import Answering, Asker
+from medloop.serve.answers import Answer
 from medloop.serve.bodies import Bodies
 from medloop.serve.champion import Serving
 from medloop.serve.engine import Engine
@@ -32,18 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("medloop.serve")
 
-# So few rows are answered sooner than handed to another thread.
-FEW_ROWS = 16
+# Of one request's files so many wait for each thread; more would keep others waiting.
+MOST_OF_ONE = 2
 # Refusals a second that the journal takes; whoever tries keys must not fill it.
 MOST_NOTES = 100.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asker:
-    """Who sent a request, and the trace of it."""
-
-    key: Key
-    trace: str
 
 
 class Service:
@@ -62,6 +52,7 @@ class Service:
         self.settings, self.root, self.feedback, self.store = settings, root, feedback, store
         self.measures = Measures()
         self.engine = Engine(threads=limits.threads, queue=limits.queue)
+        self.answering = Answering(self.engine, feedback, keep=settings.feedback.keep_inputs)
         self.bodies = Bodies(most_mib=limits.max_body_mib, all_mib=limits.max_bodies_mib, seconds=limits.body_seconds)
         find = finder_of(limits, feedback) if limits.auth else None
         self.access = Access(find, rate=limits.rate_limit / limits.workers, refused=self._note_refusal)
@@ -93,16 +84,16 @@ class Service:
         serving = self.serving
         if not serving.predictor.is_image:
             raise RejectedInput("this model takes records", found="files", hint="GET /v1/model lists the columns")
-        room = asyncio.Semaphore(self.engine.threads)
+        room = asyncio.Semaphore(MOST_OF_ONE * self.engine.threads)
 
         async def ask(file: Upload) -> Prediction | RejectedInput:
             async with room:
                 try:
-                    answer, stored = await self.engine.run(lambda alone: self._image(serving, file.data, asker, alone))
+                    answer = await self.answering.file(serving, file.data, asker)
                 except RejectedInput as error:
                     self.measures.count_rejected()
                     return error
-            return await self._leave(answer, stored)
+            return self._leave(answer)
 
         with self.engine.place():
             return [await ask(files[0])] if len(files) == 1 else list(await asyncio.gather(*map(ask, files)))
@@ -113,11 +104,7 @@ class Service:
         if predictor.is_image:
             raise RejectedInput("this model takes images", found="records", hint='send files, or {"image": base64}')
         with self.engine.place():
-            if len(rows) <= FEW_ROWS:
-                answers, stored = self._rows(predictor, rows, places, asker)
-            else:
-                answers, stored = await self.engine.run(lambda _: self._rows(predictor, rows, places, asker))
-            return [await self._leave(answer, stored) for answer in answers]
+            return [self._leave(answer) for answer in await self.answering.rows(predictor, rows, places, asker)]
 
     def note(self, kind: str, content: dict[str, str]) -> None:
         """Writes an event into the journal; where there is no room it goes unwritten, for nobody waits for it."""
@@ -141,24 +128,8 @@ class Service:
         self.engine.close()
         self.feedback.close()
 
-    def _image(self, serving: Serving, data: bytes, asker: Asker, alone: bool) -> tuple[Answer, Future[None]]:
-        answer = answer_image(serving.for_request(alone=alone), data, keep=self.settings.feedback.keep_inputs)
-        return answer, self.feedback.submit([_answered(answer, asker, kind="image")], enough=self.engine.spare)
-
-    def _rows(
-        self, predictor: Predictor, rows: Sequence[Row], places: Sequence[str], asker: Asker
-    ) -> tuple[list[Answer], Future[None]]:
-        answers = answer_rows(predictor, rows, places)
-        answered = [_answered(answer, asker, kind="table") for answer in answers]
-        return answers, self.feedback.submit(answered, enough=self.engine.spare)
-
-    async def _leave(self, answer: Answer, stored: Future[None]) -> Prediction:
-        """The answer once it is durable."""
-        started = time.perf_counter()
-        if not stored.done():
-            await asyncio.wrap_future(stored)
-        stored.result()
-        self.measures.count_answer(answer, store_seconds=time.perf_counter() - started)
+    def _leave(self, answer: Answer) -> Prediction:
+        self.measures.count_answer(answer, store_seconds=time.perf_counter() - answer.ready)
         return answer.prediction
 
     def _note_refusal(self, status: str, key: str, route: str) -> None:
@@ -177,16 +148,3 @@ def finder_of(limits: ServeSettings, feedback: Feedback) -> Finder:
 def no_model() -> BrokenBundle:
     """The error of a service that has nothing to answer with."""
     return BrokenBundle("a model must be loaded", found="none", hint="promote one: `medloop models promote N`")
-
-
-def _answered(answer: Answer, asker: Asker, *, kind: Literal["image", "table"]) -> Answered:
-    return Answered(
-        prediction=answer.prediction,
-        kind=kind,
-        key=asker.key.id,
-        trace_id=asker.trace,
-        input_sha256=answer.sha256,
-        input_png=answer.png,
-        row=answer.row,
-        size=answer.size,
-    )
