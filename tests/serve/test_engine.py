@@ -34,7 +34,7 @@ def test_work_is_done_on_its_threads(engine: Engine) -> None:
         asyncio.run(engine.run(failing))
 
 
-@pytest.mark.parametrize(("requests", "spare"), [(0, 1), (2, 1), (3, 1), (8, 6)])
+@pytest.mark.parametrize(("requests", "spare"), [(0, 1), (2, 1), (5, 1), (8, 4)])
 def test_the_threads_keep_their_work(engine: Engine, requests: int, spare: int) -> None:
     with ExitStack() as stack:
         for _ in range(requests):

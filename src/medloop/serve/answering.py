@@ -94,7 +94,8 @@ class Answering:
             if not isinstance(given, RejectedInput)
             for answer in given
         ]
-        return Outcomes(all=answers, durable=self._feedback.submit(answered, enough=self._engine.spare))
+        # Rows keep no thread busy, so all that are under way may wait for one commit.
+        return Outcomes(all=answers, durable=self._feedback.submit(answered, enough=self._engine.requests))
 
 
 def _soon(work: Callable[[], None]) -> None:

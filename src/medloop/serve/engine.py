@@ -41,7 +41,7 @@ class Engine:
     @property
     def spare(self) -> int:
         """How many requests may wait for something else while the threads still have work; at least one."""
-        return max(1, self.requests - self.threads)
+        return max(1, self.requests - 2 * self.threads)
 
     @property
     def is_calm(self) -> bool:
