@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medloop.errors import UserError
-from medloop.prepare.parallel import MOST_IN_A_CHUNK, WORTH_PROCESSES, chunks_of, each_chunk
+from medloop.prepare.parallel import MOST_IN_A_CHUNK, WORTH_PROCESSES, chunks_of, each_chunk, growing
 from medloop.prepare.sandbox import Sandbox
 
 MANY = WORTH_PROCESSES
@@ -28,6 +28,11 @@ def squares(numbers: Sequence[int], sandbox: Sandbox) -> list[int]:
 
 def pids(numbers: Sequence[int], sandbox: Sandbox) -> int:
     return os.getpid()
+
+
+def touch(path: Path, sandbox: Sandbox) -> str:
+    path.touch()
+    return path.name
 
 
 def fail(numbers: Sequence[int], sandbox: Sandbox) -> int:
@@ -48,15 +53,40 @@ def test_chunks_are_all_items_in_order_and_none_too_long(count: int, most: int) 
     assert len({len(chunk) for chunk in chunks[:-1]}) <= 1
 
 
+@given(count=st.integers(0, 30_000))
+def test_growing_pieces_are_all_items_in_order_and_none_too_long(count: int) -> None:
+    sizes, following = [], 0
+    for piece in growing(iter(range(count))):
+        assert piece == list(range(following, following + len(piece)))
+        sizes.append(len(piece))
+        following += len(piece)
+    assert following == count
+    assert sizes[:-1] == sorted(sizes[:-1])
+    assert all(size <= MOST_IN_A_CHUNK for size in sizes)
+    assert len(sizes) <= 20 or max(sizes) <= count / 12
+
+
+def test_the_first_files_are_worked_on_while_others_are_looked_for(tmp_path: Path) -> None:
+    def found() -> Iterator[Path]:
+        yield tmp_path / "first"
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "first").exists():
+            assert time.monotonic() < deadline, "nobody works on the first"
+            time.sleep(0.01)
+        yield tmp_path / "second"
+
+    assert list(each_chunk(touch, found(), are_many=True, what="touch")) == ["first", "second"]
+
+
 @pytest.mark.parametrize("count", [0, 1, MANY - 1, MANY, 3 * MANY])
 def test_results_come_in_order(count: int) -> None:
-    results = each_chunk(squares, chunks_of(range(count)), files=count, what="squares")
+    results = each_chunk(squares, chunks_of(range(count)), are_many=count >= MANY, what="squares")
     assert [number for result in results for number in result] == [number * number for number in range(count)]
 
 
 def test_few_files_stay_in_this_process_and_many_go_to_others() -> None:
-    few = list(each_chunk(pids, chunks_of(range(10)), files=10, what="few"))
-    many = set(each_chunk(pids, chunks_of(range(MANY)), files=MANY, what="many"))
+    few = list(each_chunk(pids, chunks_of(range(10)), are_many=False, what="few"))
+    many = set(each_chunk(pids, chunks_of(range(MANY)), are_many=True, what="many"))
     assert set(few) == {os.getpid()}
     assert os.getpid() not in many
     assert 1 <= len(many) <= (os.cpu_count() or 1)
@@ -65,12 +95,12 @@ def test_few_files_stay_in_this_process_and_many_go_to_others() -> None:
 @pytest.mark.parametrize("files", [10, MANY])
 def test_an_error_of_the_work_reaches_the_caller(files: int) -> None:
     with pytest.raises(ValueError, match="three"):
-        list(each_chunk(fail, chunks_of(range(files)), files=files, what="fail"))
+        list(each_chunk(fail, chunks_of(range(files)), are_many=files == MANY, what="fail"))
 
 
 def test_a_process_that_is_killed_is_an_error_with_advice() -> None:
     with pytest.raises(UserError, match="must live") as caught:
-        list(each_chunk(die, chunks_of(range(MANY)), files=MANY, what="die"))
+        list(each_chunk(die, chunks_of(range(MANY)), are_many=True, what="die"))
     assert "memory" in caught.value.found
 
 
@@ -78,7 +108,7 @@ PARENT = """
 from tests.prepare.test_parallel import tell, MANY
 from medloop.prepare.parallel import each_chunk, chunks_of
 if __name__ == "__main__":
-    list(each_chunk(tell, chunks_of(range(MANY)), files=MANY, what="tell"))
+    list(each_chunk(tell, chunks_of(range(MANY)), are_many=True, what="tell"))
 """
 
 

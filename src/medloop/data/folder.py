@@ -61,9 +61,8 @@ def image_names(root: Path) -> Iterator[tuple[str, list[str]]]:
             yield folder, names
 
 
-def found_in(root: Path, section: DataSection) -> Found:
-    """The files below the class folders."""
-    found = Found()
+def found_in(root: Path, section: DataSection) -> Iterator[Found]:
+    """The files below the class folders, folder by folder."""
     for folder, names in image_names(root):
         parts = folder.split("/")[:-1]
         given = GIVEN.get(parts[0].lower()) if parts else None
@@ -74,10 +73,9 @@ def found_in(root: Path, section: DataSection) -> Found:
                 found="an image that lies beside the class folders",
                 hint="move it into one, or list labels in a CSV file (data.source: csv_images)",
             )
-        found.keys.extend([folder + name for name in names])
-        found.labels.extend([class_of(classes[0], section)] * len(names))
-        found.patients.extend(
-            [patient_of(name, section) for name in names] if section.patient_pattern else [None] * len(names)
+        yield Found(
+            keys=[folder + name for name in names],
+            labels=[class_of(classes[0], section)] * len(names),
+            patients=[patient_of(name, section) for name in names] if section.patient_pattern else [None] * len(names),
+            given=[given] * len(names),
         )
-        found.given.extend([given] * len(names))
-    return found

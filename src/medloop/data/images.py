@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from medloop.data.manifest import NUMBERS, case_id, completed, further_columns
 from medloop.data.places import Places
 from medloop.errors import UserError
 from medloop.prepare.examine import Examiner, Facts
-from medloop.prepare.parallel import chunks_of, each_chunk
+from medloop.prepare.parallel import WORTH_PROCESSES, each_chunk, growing
 from medloop.recipe import DataSection
 
 # The names that people give to official parts.
@@ -57,20 +58,38 @@ class Found:
         self.patients.append(patient)
         self.given.append(given)
 
+    def extend(self, other: Found) -> None:
+        """Name all that the other does."""
+        for name, values in other.beside.items():
+            self.beside.setdefault(name, []).extend(values)
+        self.keys.extend(other.keys)
+        self.labels.extend(other.labels)
+        self.patients.extend(other.patients)
+        self.given.extend(other.given)
 
-def manifest_of_images(root: Path, found: Found, places: Places, section: DataSection, *, source: str) -> pd.DataFrame:
-    """One case a file below the root."""
+
+def manifest_of_images(
+    root: Path, pieces: Iterable[Found], places: Places, section: DataSection, *, source: str
+) -> pd.DataFrame:
+    """One case a file below the root; the first files are examined while others are still looked for."""
+    found = Found()
+    waiting = _keys_of(pieces, found)
+    some = list(islice(waiting, WORTH_PROCESSES))
+    examiner = Examiner(root=str(root), patient_key=places.patient_key)
+    examined = each_chunk(examiner, growing(chain(some, waiting)), are_many=len(some) == WORTH_PROCESSES, what="ingest")
+    with closing(examined):
+        first = list(islice(examined, 1))
+        # Now that all files are known, and other processes are at work.
+        return _manifest(found, chain(first, examined), places.shown(root), section, source)
+
+
+def _manifest(found: Found, examined: Iterable[Any], shown: str, section: DataSection, source: str) -> pd.DataFrame:
     keys, labels = found.keys, found.labels
     if not keys:
         raise UserError(
             "data.path must hold images", found="no files that could be", hint="check data.path and data.source"
         )
     check_labels(labels, section)
-    examiner = Examiner(root=str(root), patient_key=places.patient_key)
-    examined = each_chunk(examiner, chunks_of(keys), files=len(keys), what="ingest")
-    first = next(examined)
-    # Now that other processes are at work.
-    shown = places.shown(root)
     columns = {
         "case_id": _texts([case_id(source, key) for key in keys]),
         "path": _texts([f"{shown}/{key}" for key in keys]),
@@ -80,13 +99,20 @@ def manifest_of_images(root: Path, found: Found, places: Places, section: DataSe
     }
     unlabelled = _texts([None if label else "no label" for label in labels])
     patients = _texts([patient or None for patient in found.patients])
-    facts = pa.Table.from_batches([_batch(part) for part in chain([first], examined)])
+    facts = pa.Table.from_batches([_batch(part) for part in examined])
     columns |= {name: facts[name] for name in facts.column_names}
     columns["patient_id"] = pc.coalesce(patients, columns.pop("patient"))
     columns["group_id"] = pc.coalesce(columns["patient_id"], columns.pop("study"))
     columns["quarantined"] = pc.coalesce(columns["quarantined"], unlabelled)
     columns |= {name: pa.array(values) for name, values in further_columns(found.beside).items()}
     return completed(pa.table(columns).to_pandas())
+
+
+def _keys_of(pieces: Iterable[Found], found: Found) -> Iterator[str]:
+    """The keys, once all that is said of them was added to what was found."""
+    for piece in pieces:
+        found.extend(piece)
+        yield from piece.keys
 
 
 def _batch(part: Mapping[str, tuple[Any, ...]]) -> Any:

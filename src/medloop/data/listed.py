@@ -25,14 +25,14 @@ def read_listed(section: DataSection, places: Places) -> pd.DataFrame:
             hint="name the columns that hold the path and the class",
         )
     table = _table(section, places)
-    return manifest_of_images(table.parent, listed(table, section), places, section, source="csv_images")
+    return manifest_of_images(table.parent, [listed(table, section)], places, section, source="csv_images")
 
 
 def read_dicom(section: DataSection, places: Places) -> pd.DataFrame:
     """The manifest of a folder of DICOM files; patients come from their tags, hidden by the key of the settings."""
     if section.image is not None:
         table = _table(section, places)
-        return manifest_of_images(table.parent, listed(table, section), places, section, source="dicom")
+        return manifest_of_images(table.parent, [listed(table, section)], places, section, source="dicom")
     root = root_of(section, places)
     return manifest_of_images(root, found_in(root, section), places, section, source="dicom")
 

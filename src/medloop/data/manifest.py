@@ -89,9 +89,9 @@ def write_cases(cases: pd.DataFrame, path: Path) -> None:
         cases.to_parquet(file, index=False, use_dictionary=repeated, compression=packed)
 
 
-def read_cases(path: Path) -> pd.DataFrame:
-    """The manifest, quarantined cases included."""
-    return pd.read_parquet(path)
+def read_cases(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The manifest, quarantined cases included, or these columns of it."""
+    return pd.read_parquet(path, columns=None if columns is None else list(columns))
 
 
 def usable(cases: pd.DataFrame) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def read_medmnist(section: DataSection, places: Places) -> pd.DataFrame:
         found = Found()
         for part in _parts(source):
             _write_part(part, folder, section, found)
-    return manifest_of_images(root, found, places, section, source="medmnist")
+    return manifest_of_images(root, [found], places, section, source="medmnist")
 
 
 def _parts(source: Path) -> Iterator[Part]:

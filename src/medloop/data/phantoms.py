@@ -30,4 +30,4 @@ def read_phantoms(section: DataSection, places: Places) -> pd.DataFrame:
         write(spec, folder)
     columns = {"image": "path", "label": "label", "patient": "patient_id"}
     table = section.model_copy(update={**columns, "index": "cases.csv", "class_pattern": None})
-    return manifest_of_images(root, listed(root / "cases.csv", table), places, section, source="phantoms")
+    return manifest_of_images(root, [listed(root / "cases.csv", table)], places, section, source="phantoms")

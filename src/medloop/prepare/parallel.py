@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from medloop.progress import track
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+LEAST_IN_A_CHUNK = 16
 MOST_IN_A_CHUNK = 512
 CHUNKS_A_CORE = 16
 MOST_PROCESSES = 16
@@ -36,29 +39,42 @@ def chunks_of(items: Sequence[Item], *, most: int = MOST_IN_A_CHUNK) -> list[Seq
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+def growing(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Items of which nobody knows yet how many there will be, in pieces that grow with what has come already."""
+    waiting, known = iter(items), 0
+    while piece := list(islice(waiting, min(MOST_IN_A_CHUNK, max(LEAST_IN_A_CHUNK, known // CHUNKS_A_CORE)))):
+        known += len(piece)
+        yield piece
+
+
 def each_chunk(
-    work: Callable[[Item, Sandbox], Result], chunks: Sequence[Item], *, files: int, what: str
-) -> Iterator[Result]:
-    """The result of each chunk of so many files, in order, as soon as it and those before it are done."""
-    done = (_apart if files >= WORTH_PROCESSES else _here)(work, chunks)
-    yield from track(done, total=len(chunks), what=what)
+    work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item], *, are_many: bool, what: str
+) -> Generator[Result, None, None]:
+    """The result of each chunk, in order, as soon as it and those before it are done.
+
+    Where there are many files, the first chunks are worked on while the others are still looked for.
+    """
+    if are_many:
+        yield from _apart(work, chunks, what)
+    else:
+        yield from _here(work, list(chunks), what)
 
 
-def _here(work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item]) -> Iterator[Result]:
+def _here(work: Callable[[Item, Sandbox], Result], chunks: Sequence[Item], what: str) -> Iterator[Result]:
     with Sandbox() as sandbox:
-        for chunk in chunks:
-            yield work(chunk, sandbox)
+        yield from track((work(chunk, sandbox) for chunk in chunks), total=len(chunks), what=what)
 
 
-def _apart(work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item]) -> Iterator[Result]:
+def _apart(work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item], what: str) -> Iterator[Result]:
     # Forked from a server that has loaded the decoders and nothing else: quick, and safe beside other threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     pool = ProcessPoolExecutor(_processes(), mp_context=context, initializer=_begin, initargs=(work,))
     try:
         with _program_hidden():
-            results = pool.map(_work, chunks)
-        yield from results
+            begun = deque(pool.submit(_work, chunk) for chunk in chunks)
+        # Each is let go of once it was given.
+        yield from track((begun.popleft().result() for _ in range(len(begun))), total=len(begun), what=what)
     except BrokenProcessPool as error:
         raise UserError(
             "the processes that decode must live until they are done",

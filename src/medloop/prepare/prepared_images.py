@@ -8,8 +8,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ import numpy as np
 from medloop.errors import RejectedInput, UserError
 from medloop.prepare.examine import read_image
 from medloop.prepare.image import ImagePreparer
-from medloop.prepare.parallel import chunks_of, each_chunk
+from medloop.prepare.parallel import WORTH_PROCESSES, chunks_of, each_chunk
 from medloop.prepare.rule import Pixels
 from medloop.prepare.sandbox import Sandbox
 from medloop.storage import file_lock, read_json, sha256_bytes, write_json, write_text
@@ -94,11 +96,18 @@ def write_prepared_images(
     index = {"key": key, "case_ids": list(files.case_ids), "labels": list(labels)}
     with file_lock(folder.with_name(f".{folder.name}.lock"), wait=False):
         is_done = _is_done(folder, key)
-        done = 0 if is_done else _write_array(files, preparer, folder, key)
         partial = folder if is_done else _partial(folder)
-        write_json(partial / "preparer.json", {"kind": "image", **preparer.to_json()})
-        write_json(partial / "task.json", task)
-        write_text(partial / INDEX, json.dumps(index))
+
+        def write_rest() -> None:
+            write_json(partial / "preparer.json", {"kind": "image", **preparer.to_json()})
+            write_json(partial / "task.json", task)
+            write_text(partial / INDEX, json.dumps(index))
+
+        done = 0
+        if is_done:
+            write_rest()
+        else:
+            done = _write_array(files, preparer, folder, key, meanwhile=write_rest)
         _put(partial, folder)
     return done
 
@@ -127,7 +136,9 @@ def _key(files: ImageFiles, preparer: ImagePreparer) -> str:
     return digest.hexdigest()
 
 
-def _write_array(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str) -> int:
+def _write_array(
+    files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str, *, meanwhile: Callable[[], None]
+) -> int:
     """The array of all images in the partial folder; what a run that was broken off has done is kept."""
     most = max(1, MOST_BYTES_IN_A_CHUNK // math.prod(preparer.shape))
     pieces = chunks_of(files.paths, most=most)
@@ -144,21 +155,25 @@ def _write_array(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: 
     ]
     writer = Writer(array=str(array), offset=np.load(array, mmap_mode="r").offset, preparer=preparer)
     lost: list[int] = []
-    marked = time.monotonic()
-    results = each_chunk(writer, chunks, files=sum(len(rows) for _, rows, _ in chunks), what="prepare")
-    for number, missing in zip(open_chunks, results, strict=True):
-        lost += missing
-        done += [] if missing else [number]
-        if time.monotonic() - marked > SECONDS_BETWEEN_MARKS or number == open_chunks[-1]:
-            _mark(folder, array, [key, len(pieces)], done)
-            marked = time.monotonic()
+    count = sum(len(rows) for _, rows, _ in chunks)
+    with closing(each_chunk(writer, chunks, are_many=count >= WORTH_PROCESSES, what="prepare")) as results:
+        first = list(islice(results, 1))
+        # Now that other processes are at work.
+        meanwhile()
+        marked = time.monotonic()
+        for number, missing in zip(open_chunks, chain(first, results), strict=True):
+            lost += missing
+            done += [] if missing else [number]
+            if time.monotonic() - marked > SECONDS_BETWEEN_MARKS or number == open_chunks[-1]:
+                _mark(folder, array, [key, len(pieces)], done)
+                marked = time.monotonic()
     if lost:
         raise UserError(
             "every image of the manifest must still be there, as it was ingested",
             found=f"{len(lost)} that are not, such as case {files.case_ids[lost[0]]}",
             hint="restore the files, or run `medloop ingest` again",
         )
-    return sum(len(rows) for _, rows, _ in chunks)
+    return count
 
 
 def _partial(folder: Path) -> Path:

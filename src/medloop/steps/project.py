@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import secrets
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,14 @@ class Project:
         """A file of the work folder as the user would type it."""
         return str((self.work / name).relative_to(self.root))
 
-    def cases(self) -> Any:
-        """The manifest."""
+    def cases(self, columns: Sequence[str] | None = None) -> Any:
+        """The manifest, or these columns of it."""
         from medloop.data import manifest
 
         path = self.work / "cases.parquet"
         if not path.is_file():
             raise UserError("the cases must have been ingested", found="no cases.parquet", hint="run `medloop ingest`")
-        return manifest.read_cases(path)
+        return manifest.read_cases(path, columns)
 
 
 def load_project(root: Path, *, smoke: bool = False, k_folds: int | None = None) -> Project:

@@ -116,9 +116,10 @@ def prepare(project: Project) -> str:
     from medloop.prepare.prepared_table import write_prepared
     from medloop.prepare.table import TablePreparer
 
-    cases = manifest.usable(project.cases())
     if images.has_images(project):
+        cases = manifest.usable(project.cases(("case_id", "path", "label", "file_sha256", "quarantined")))
         return images.prepare_images(project, cases, _task(project, cases["label"].unique().tolist()))
+    cases = manifest.usable(project.cases())
     values = {str(name): column.tolist() for name, column in manifest.values(cases).astype(object).items()}
     preparer = TablePreparer.fit(
         values, categories=project.recipe.data.categories, max_categories=project.recipe.prepare.max_categories
