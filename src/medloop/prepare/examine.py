@@ -51,8 +51,8 @@ class Examiner:
     def __call__(self, keys: Sequence[str], sandbox: Sandbox) -> dict[str, tuple[Any, ...]]:
         """The facts of the files below the root, one column each; columns of nothing are left out."""
         columns = zip(*[self._facts(f"{self.root}/{key}", sandbox) for key in keys], strict=True)
-        named = zip(Facts._fields, columns, strict=True)
-        return {name: column for name, column in named if column.count(None) < len(column)}
+        nothing = (None,) * len(keys)
+        return {name: column for name, column in zip(Facts._fields, columns, strict=True) if column != nothing}
 
     def _facts(self, path: str, sandbox: Sandbox) -> Facts:
         try:

@@ -20,6 +20,8 @@ MAX_STRIPS = 200_000
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Most of what stands before the picture, and tells nothing of its size; told apart first, since files are many.
+_JPEG_TABLES = frozenset({0xC4, 0xDB, 0xE0, 0xFE})
 _JPEG_SEGMENT = struct.Struct(">BBH").unpack_from
 _JPEG_FRAME = struct.Struct(">BHHB").unpack_from
 _TIFF_WANTED = {256, 257, 258, 262, 273, 279, 324, 325, 339}
@@ -205,6 +207,9 @@ def _read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
         if pos > last:
             break
         start, marker, length = _JPEG_SEGMENT(data, pos)
+        if marker in _JPEG_TABLES and start == 0xFF and length >= 2:
+            pos += 2 + length
+            continue
         if start != 0xFF:
             break
         if marker == 0xFF:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +32,9 @@ def ingest(project: Project) -> str:
     key = patient_key(project.root, project.settings) if find_source(data.source).gives == "images" else None
     places = places_of(project.root, project.settings, raw=project.work / "raw", key=key, sha256=data.sha256)
     cases = read_source(data, places)
-    with ThreadPoolExecutor(1) as beside:
-        version = beside.submit(manifest.fingerprint, cases)
-        manifest.write_cases(cases, project.work / "cases.parquet")
+    manifest.write_cases(cases, project.work / "cases.parquet")
     counts = ", ".join(f"{n} {name}" for name, n in manifest.usable(cases)["label"].value_counts().items())
-    return f"{len(cases)} cases ({counts}), data version {version.result()[:12]}"
+    return f"{len(cases)} cases ({counts}), data version {manifest.fingerprint(cases)[:12]}"
 
 
 def audit(project: Project) -> str:
