@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from medloop.errors import RejectedInput
-from medloop.prepare.header import MAX_CHUNKS, MAX_SCANS, jpeg_size, read_header, sniff
+from medloop.prepare.header import MAX_CHUNKS, MAX_SCANS, glance, jpeg_size, read_header, sniff
 from medloop.prepare.rule import DecodeLimits
 
 from .dicom_files import dicom, element, ramp
@@ -180,3 +180,14 @@ def test_a_jpeg_stream_tells_its_size() -> None:
     assert jpeg_size(jpeg(colour())) == (32, 24, 8)
     assert jpeg_size(b"\xff\xd8\xff\xe0\x00\x04") is None
     assert jpeg_size(b"\xff\xd8" + b"\xff" * 5000) is None
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_glance_tells_the_size_of_what_is_usual(name: str) -> None:
+    header = read_header(KNOWN[name], LIMITS)
+    assert glance(KNOWN[name]) == (header.width * header.height if name in ("png", "jpeg") else None)
+
+
+@pytest.mark.parametrize("data", [*OTHERS.values(), KNOWN["png"][:20], KNOWN["jpeg"][:20]])
+def test_a_glance_at_anything_else_tells_nothing(data: bytes) -> None:
+    assert glance(data) is None

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from medloop.case import Row
 from medloop.errors import RejectedInput, UnknownName
-from medloop.prepare.decode import DEFAULT_LIMITS
-from medloop.prepare.header import read_header
+from medloop.prepare.header import glance
 from medloop.prepare.image import ImagePreparer
 from medloop.prepare.rule import Decoded, Pixels
 from medloop.prepare.sandbox import Sandbox
@@ -73,12 +72,9 @@ class ImageInput:
         return model_input(pixels), [picture.complaint for picture in pictures]
 
     def is_light(self, data: bytes) -> bool:
-        """Whether a file is decoded, or refused, so soon that nobody need mind to wait for it."""
-        try:
-            header = read_header(data, DEFAULT_LIMITS)
-        except RejectedInput:
-            return True
-        return header.quick and header.width * header.height <= LIGHT_PIXELS
+        """Whether a file seems to be decoded so soon that nobody need mind to wait for it."""
+        pixels = glance(data)
+        return pixels is not None and pixels <= LIGHT_PIXELS
 
     def decode(self, data: bytes) -> Decoded:
         """The picture of a file as it is, before it is brought to the model's size."""

@@ -127,7 +127,7 @@ class Predictor:
         return self._images().picture(decoded)
 
     def is_light(self, data: bytes) -> bool:
-        """Whether a file is decoded so soon that others need not mind to wait for it."""
+        """Whether a file seems to be decoded so soon that others need not mind to wait for it."""
         return self._images().is_light(data)
 
     def heatmap(self, data: bytes | Decoded) -> bytes:

@@ -81,6 +81,17 @@ def sniff(data: bytes) -> Format:
     raise reject(_likeness(data), must=f"an image must be {SUPPORTED}", hint=f"convert it to {SUPPORTED}")
 
 
+def glance(data: bytes) -> int | None:
+    """How many pixels a PNG or JPEG promises, told in a moment and not to be relied upon; nothing for all else."""
+    if data.startswith(b"\xff\xd8\xff"):
+        size = jpeg_size(data)
+        return size[0] * size[1] if size else None
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return int(width * height)
+    return None
+
+
 def read_header(data: bytes, limits: DecodeLimits) -> Header:
     """Reads the size from the first bytes and refuses what would cost too much."""
     if len(data) > limits.max_bytes:

@@ -64,9 +64,9 @@ class Answering:
         self._few = Together(self._answer_tables, start=_soon, joins=_are_alike, threads=1, most=MOST_TABLES)
         self._many = Together(self._answer_tables, start=engine.start, joins=_are_alike, threads=engine.threads, most=1)
 
-    async def file(self, serving: Serving, data: bytes, asker: Asker) -> Answer:
-        """The answer for a file, once it is durable."""
-        predictor = serving.for_request(alone=self._engine.is_calm)
+    async def file(self, serving: Serving, data: bytes, asker: Asker, *, alone: bool) -> Answer:
+        """The answer for a file, the only one of its request or one of many, once it is durable."""
+        predictor = serving.for_request(alone=alone and self._engine.is_calm)
         is_light = predictor is serving.predictor and predictor.is_light(data)
         return await self._files.ask(File(predictor=predictor, data=data, asker=asker, is_light=is_light))
 

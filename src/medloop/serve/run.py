@@ -100,7 +100,6 @@ def build_app(plan: Plan) -> FastAPI:
             raise
     app = create_app(service, hosts=known_hosts(plan.settings), watcher=None if plan.bundle else watcher)
     # The collector would go through all of this again and again, and every answer would wait for it.
-    gc.collect()
     gc.freeze()
     return app
 

@@ -14,7 +14,7 @@ from medloop.errors import BrokenBundle, RejectedInput
 from medloop.feedback import FeedbackAway
 from medloop.registry.store import ModelStore
 from medloop.serve.access import Access, Bucket, Finder
-from medloop.serve.answering import Answering, Asker
+from medloop.serve.answering import MOST_PICTURES, Answering, Asker
 from medloop.serve.answers import Answer
 from medloop.serve.bodies import Bodies
 from medloop.serve.champion import Serving
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("medloop.serve")
 
-# Of one request's files so many wait for each thread; more would keep others waiting.
-MOST_OF_ONE = 2
 # Refusals a second that the journal takes; whoever tries keys must not fill it.
 MOST_NOTES = 100.0
 
@@ -84,12 +82,13 @@ class Service:
         serving = self.serving
         if not serving.predictor.is_image:
             raise RejectedInput("this model takes records", found="files", hint="GET /v1/model lists the columns")
-        room = asyncio.Semaphore(MOST_OF_ONE * self.engine.threads)
+        # No more of them wait at a time than the threads take at once, so that other requests come in between.
+        room = asyncio.Semaphore(MOST_PICTURES * self.engine.threads)
 
         async def ask(file: Upload) -> Prediction | RejectedInput:
             async with room:
                 try:
-                    answer = await self.answering.file(serving, file.data, asker)
+                    answer = await self.answering.file(serving, file.data, asker, alone=len(files) == 1)
                 except RejectedInput as error:
                     self.measures.count_rejected()
                     return error
