@@ -7,6 +7,7 @@ import signal
 import statistics
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,13 @@ def processes() -> list[tuple[int, int, int]]:
 
 
 def kill_decoders(service: Running) -> int:
-    """How many there were."""
-    decoders = [pid for pid, parent, _ in processes() if parent == service.process.pid]
-    for pid in decoders:
-        os.kill(pid, signal.SIGKILL)
-    return len(decoders)
+    """How many were killed; those of a version that was replaced may end by themselves meanwhile."""
+    killed = 0
+    for decoder in [pid for pid, parent, _ in processes() if parent == service.process.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(decoder, signal.SIGKILL)
+            killed += 1
+    return killed
 
 
 def trouble(service: Running, seconds: float, *, swap_s: float, kill_s: float) -> tuple[int, list[int]]:
