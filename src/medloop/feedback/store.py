@@ -68,7 +68,7 @@ class Feedback:
     def submit(self, served: Sequence[Answered], *, enough: int = 1) -> Future[None]:
         """Hand over answers; they may leave when the future is done, for then they are durable.
 
-        They may wait a little for others to share their commit, until `enough` callers wait.
+        They may wait a little for others to share their commit, until `enough` of them wait.
         """
         keep = self.settings.keep_inputs
         operations = []

@@ -8,10 +8,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,18 +94,11 @@ def write_prepared_images(
     index = {"key": key, "case_ids": list(files.case_ids), "labels": list(labels)}
     with file_lock(folder.with_name(f".{folder.name}.lock"), wait=False):
         is_done = _is_done(folder, key)
+        done = 0 if is_done else _write_array(files, preparer, folder, key)
         partial = folder if is_done else _partial(folder)
-
-        def write_rest() -> None:
-            write_json(partial / "preparer.json", {"kind": "image", **preparer.to_json()})
-            write_json(partial / "task.json", task)
-            write_text(partial / INDEX, json.dumps(index))
-
-        done = 0
-        if is_done:
-            write_rest()
-        else:
-            done = _write_array(files, preparer, folder, key, meanwhile=write_rest)
+        write_json(partial / "preparer.json", {"kind": "image", **preparer.to_json()})
+        write_json(partial / "task.json", task)
+        write_text(partial / INDEX, json.dumps(index))
         _put(partial, folder)
     return done
 
@@ -136,9 +127,7 @@ def _key(files: ImageFiles, preparer: ImagePreparer) -> str:
     return digest.hexdigest()
 
 
-def _write_array(
-    files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str, *, meanwhile: Callable[[], None]
-) -> int:
+def _write_array(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str) -> int:
     """The array of all images in the partial folder; what a run that was broken off has done is kept."""
     most = max(1, MOST_BYTES_IN_A_CHUNK // math.prod(preparer.shape))
     pieces = chunks_of(files.paths, most=most)
@@ -156,17 +145,14 @@ def _write_array(
     writer = Writer(array=str(array), offset=np.load(array, mmap_mode="r").offset, preparer=preparer)
     lost: list[int] = []
     count = sum(len(rows) for _, rows, _ in chunks)
-    with closing(each_chunk(writer, chunks, are_many=count >= WORTH_PROCESSES, what="prepare")) as results:
-        first = list(islice(results, 1))
-        # Now that other processes are at work.
-        meanwhile()
-        marked = time.monotonic()
-        for number, missing in zip(open_chunks, chain(first, results), strict=True):
-            lost += missing
-            done += [] if missing else [number]
-            if time.monotonic() - marked > SECONDS_BETWEEN_MARKS or number == open_chunks[-1]:
-                _mark(folder, array, [key, len(pieces)], done)
-                marked = time.monotonic()
+    marked = time.monotonic()
+    results = each_chunk(writer, chunks, are_many=count >= WORTH_PROCESSES, what="prepare")
+    for number, missing in zip(open_chunks, results, strict=True):
+        lost += missing
+        done += [] if missing else [number]
+        if time.monotonic() - marked > SECONDS_BETWEEN_MARKS or number == open_chunks[-1]:
+            _mark(folder, array, [key, len(pieces)], done)
+            marked = time.monotonic()
     if lost:
         raise UserError(
             "every image of the manifest must still be there, as it was ingested",

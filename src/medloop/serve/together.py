@@ -54,10 +54,10 @@ class Together(Generic[Asked, Given]):
             loop = futures[0].get_loop()
             try:
                 outcomes = self._answer([asked for asked, _ in taken])
+                told = list(zip(futures, outcomes.all, strict=True))
             except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
                 loop.call_soon_threadsafe(_tell, [(future, error) for future in futures])
                 return
-            told = list(zip(futures, outcomes.all, strict=True))
             if refused := [one for one in told if isinstance(one[1], Exception)]:
                 loop.call_soon_threadsafe(_tell, refused)
             if given := [one for one in told if not isinstance(one[1], Exception)]:

@@ -163,7 +163,8 @@ def _key(project: Project, name: str) -> str:
     outside = {"ingest": project.recipe.data.path, "audit": project.recipe.audit.reference}.get(name)
     if outside and (project.root / outside).exists():
         place = project.root / outside
-        content["source"] = _state(place) if place.is_dir() else _hash(place)
+        # To read all files of a folder would take as long as to ingest them.
+        content["source"] = _hash(place, of=_times) if place.is_dir() else _hash(place)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -172,31 +173,33 @@ def _outputs(project: Project, name: str) -> dict[str, str]:
     return {path: _hash(project.work / path) for path in (*stage.writes, *stage.lasting)}
 
 
-def _hash(path: Path) -> str:
+def _content(file: os.DirEntry[str]) -> str:
+    return sha256_file(Path(file))
+
+
+def _times(file: os.DirEntry[str]) -> str:
+    """The size and the times, that of the last change of any kind among them, which nobody can set back."""
+    facts = file.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+
+
+def _hash(path: Path, *, of: Callable[[os.DirEntry[str]], str] = _content) -> str:
+    """A hash of a file's content, or of the names of a folder's files and what is told of each."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        lines = [f"{file.relative_to(path).as_posix()} {sha256_file(file)}" for file in files]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        lines = sorted(f"{file.path.removeprefix(str(path))} {of(file)}" for file in _files_below(path))
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     return sha256_file(path) if path.is_file() else "absent"
 
 
-def _state(folder: Path) -> str:
-    """A hash of the names, sizes and times of all files: to read them all would take as long as to ingest them.
-
-    The time of the last change of any kind is among them, which nobody can set back.
-    """
-    root = str(folder)
-    waiting, lines = [root], []
+def _files_below(folder: Path) -> Iterator[os.DirEntry[str]]:
+    waiting = [str(folder)]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif entry.is_file():
-                    facts = entry.stat()
-                    name = entry.path.removeprefix(root)
-                    lines.append(f"{name} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
+                    yield entry
 
 
 def code_hash(name: str) -> str:
