@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 
 from medloop.bundle.decide import FloatArray, IntArray
-from medloop.bundle.export_onnx import OUTPUTS
+from medloop.bundle.export_onnx import HEAD, OUTPUTS
+from medloop.bundle.export_stem import fold_stem
 from medloop.bundle.inputs import model_input
 from medloop.metrics import METRICS
 from medloop.metrics.view import positive_view
@@ -24,6 +25,7 @@ MOST_AUC_LOSS = 0.002
 # Beside these, a transformer's other steps lose more in 8 bits than they save.
 PRODUCTS = ["Conv", "MatMul", "Gemm"]
 TRANSFORMER_STEPS = frozenset({"LayerNormalization", "Softmax"})
+EXACT = frozenset({*HEAD, *OUTPUTS})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,10 @@ def quantise(graph: bytes, pictures: Pixels) -> bytes:
         exact, inferred, small = (Path(scratch) / f"{name}.onnx" for name in ("exact", "inferred", "small"))
         exact.write_bytes(graph)
         quant_pre_process(str(exact), str(inferred), skip_symbolic_shape=True)
-        nodes = onnx.load(inferred).graph.node
+        model = onnx.load(inferred)
+        fold_stem(model)
+        onnx.save(model, inferred)
+        nodes = model.graph.node
         is_transformer = bool(TRANSFORMER_STEPS & {node.op_type for node in nodes})
         quantize_static(
             str(inferred),
@@ -64,7 +69,7 @@ def quantise(graph: bytes, pictures: Pixels) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=PRODUCTS if is_transformer else None,
-            nodes_to_exclude=[node.name for node in nodes if set(node.output) & set(OUTPUTS)],
+            nodes_to_exclude=[node.name for node in nodes if {*node.input, *node.output} & EXACT],
             calibrate_method=CalibrationMethod.MinMax,
             # Averaged over batches, the ranges do not follow the one strangest picture.
             extra_options={"CalibMovingAverage": True},

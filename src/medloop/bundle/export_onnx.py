@@ -23,6 +23,7 @@ from medloop.progress import track
 
 OPSET = 18
 OUTPUTS = ("logits", "embedding", "cam")
+HEAD = ("head.weight", "head.bias")
 AT_ONCE = 16
 
 
@@ -103,7 +104,7 @@ def with_head(graph: bytes, head: Head) -> bytes:
     """The graph with another head; the map is made of the same weights."""
     model = onnx.load_from_string(graph)
     stored = {one.name: one for one in model.graph.initializer}
-    for name, values in {"head.weight": head.weight, "head.bias": head.bias}.items():
+    for name, values in zip(HEAD, (head.weight, head.bias), strict=True):
         if name not in stored or list(stored[name].dims) != list(values.shape):
             raise RuntimeError(f"the graph has no {name} of shape {values.shape}")
         stored[name].CopyFrom(numpy_helper.from_array(values.astype(np.float32), name))

@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         """Logits, embedding and class activation map."""
         maps = self._weighted(self.maps(image))
         embedding = maps.mean((2, 3))
-        cam = torch.einsum("nchw,kc->nkhw", maps, self.head.weight)
+        cam = torch.matmul(self.head.weight, maps.flatten(2)).reshape(-1, self.head.out_features, *maps.shape[2:])
         return self.head(self.dropout(embedding)), embedding, cam
 
     def _weighted(self, maps: torch.Tensor) -> torch.Tensor:
