@@ -229,6 +229,9 @@ def read_head(file: Path | None) -> Head | None:
 def write_head(file: Path, head: Head) -> None:
     """Keep the head apart from the database, quickly: a power cut may leave an older one, which still shows a cut."""
     text = f"{head.seq:>20} {head.hash} {head.signature}\n"
-    # One write in place, which a killed process has either made or not.
-    with file.open("r+b" if file.exists() else "wb", buffering=0) as opened:
-        opened.write(text.encode())
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        # One write in place, which a killed process has either made or not.
+        os.pwrite(handle, text.encode(), 0)
+    finally:
+        os.close(handle)

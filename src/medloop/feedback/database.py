@@ -41,7 +41,7 @@ POSTGRES = {
     "keepalives_idle": 10,
     "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
 }
-WRITES = "medloop_writes"
+READ_ONLY = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 def is_stateless(settings: FeedbackSettings, environ: Mapping[str, str] = os.environ) -> bool:
@@ -83,20 +83,21 @@ class Database:
         self.file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
         opened = _look_into_sqlite if read_only else _open_sqlite
         self.engine = opened(url, self.file) if self.file else _open_postgres(url)
-        self._writer = self.engine.execution_options(**{WRITES: True})
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A look at one moment of the database."""
         with explained(), self.engine.connect() as connection:
-            if self.file is None:
-                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            connection.exec_driver_sql("BEGIN" if self.file else READ_ONLY)
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction, committed when the block ends well."""
-        with self._writer.begin() as connection:
+        with self.engine.begin() as connection:
+            if self.file:
+                # A writer that began as a reader could find its turn taken when it comes to write.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     def close(self) -> None:
@@ -112,16 +113,10 @@ def _open_sqlite(url: URL, file: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
-        # Transactions begin where the next function says so, not where Python's driver guesses.
+        # Transactions begin where `Database` says so, not where Python's driver guesses.
         connection.isolation_level = None
         for pragma in (f"busy_timeout={LOCKED_MS}", *PRAGMAS):
             connection.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A writer that began as a reader could find its turn taken when it comes to write.
-        writes = connection.get_execution_options().get(WRITES)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
@@ -134,10 +129,6 @@ def _look_into_sqlite(url: URL, file: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
 
     return engine
 

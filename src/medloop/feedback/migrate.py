@@ -53,7 +53,7 @@ def upgrade(database: Database) -> str | None:
     with explained(), ExitStack() as stack:
         if database.file is not None:
             stack.enter_context(file_lock(database.file.with_name(f".{database.file.name}.lock")))
-        connection = stack.enter_context(database.engine.begin())
+        connection = stack.enter_context(database.writing())
         if database.file is None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
         before = form_of(connection)
