@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -76,6 +77,12 @@ def test_a_prediction_carries_what_it_comes_from(predictor: Predictor, rows: lis
     assert first.threshold == predictor.meta["threshold"]["value"]
     assert first.latency_ms > 0
     assert sum(first.probabilities.values()) == pytest.approx(1)
+
+
+def test_ids_are_of_their_own_and_come_in_the_order_of_the_answers(predictor: Predictor, rows: list[Row]) -> None:
+    ids = [one.id for _ in range(3) for one in predictor.predict(rows[:1])]
+    assert ids == sorted(set(ids))
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
 
 
 def test_the_model_has_one_typed_input_a_column_under_its_own_name(golden: Path) -> None:

@@ -26,7 +26,7 @@ def softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
 def choose(probabilities: FloatArray, is_positive: NDArray[np.bool_], threshold: float | None) -> IntArray:
     """The class of each case: positive where the positive share reaches the threshold, else the likeliest."""
     if threshold is None:
-        return np.asarray(np.argmax(probabilities, axis=1))
+        return np.asarray(probabilities.argmax(axis=1))
     reached = probabilities[:, is_positive].sum(axis=1) >= threshold
     allowed = np.where(reached[:, None], is_positive, ~is_positive)
     return np.asarray(np.argmax(np.where(allowed, probabilities, -1.0), axis=1))
@@ -55,9 +55,9 @@ class Outliers:
         """Mahalanobis distance of each case from the training cases."""
         apart = np.asarray(embedding, dtype=np.float64) - self.mean
         along = apart if self.directions is None else apart @ self.directions
-        squares = np.einsum("nd,de,ne->n", along, self.precision, along)
+        squares = np.vecdot(along @ self.precision, along)
         if self.directions is not None:
-            squares += self.rest * np.maximum((apart**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+            squares += self.rest * np.maximum(np.vecdot(apart, apart) - np.vecdot(along, along), 0.0)
         return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
 
@@ -138,8 +138,12 @@ class Decider:
         A set that grows covers the truth no less often. Where the threshold decides for a class that the quantiles
         rule out, two remain, and no class is given.
         """
-        decided = np.eye(len(self.classes), dtype=bool)[self.choices(probabilities)]
-        return np.asarray((1 - probabilities <= np.array(self.conformal)) | decided)
+        return self._possible(probabilities, self.choices(probabilities))
+
+    def _possible(self, probabilities: FloatArray, choices: IntArray) -> NDArray[np.bool_]:
+        sets = 1 - probabilities <= self.conformal
+        sets[np.arange(len(sets)), choices] = True
+        return np.asarray(sets)
 
     def answers(
         self,
@@ -152,7 +156,8 @@ class Decider:
         members = list(slices_of(patients).values())
         if len(members) < len(probabilities):
             probabilities = self.combined(probabilities, patients)
-        sets, distances = self.conformal_sets(probabilities), self.outliers.distances(embedding)
+        choices, distances = self.choices(probabilities), self.outliers.distances(embedding)
+        sets = self._possible(probabilities, choices)
         reasons = []
         for rows, remaining in zip(members, sets, strict=True):
             complaint = next((complaints[row] for row in rows if complaints[row]), None)
@@ -161,7 +166,7 @@ class Decider:
             reasons.append(complaint or self.reason_to_abstain(far, remaining))
         return Answers(
             probabilities=probabilities,
-            choices=self.choices(probabilities),
+            choices=choices,
             sets=sets,
             reasons=reasons,
             members=members,
@@ -171,7 +176,7 @@ class Decider:
         """Why no class is given, in words; None where one is."""
         if not distance <= self.outliers.limit:
             return "far from anything seen in training"
-        if remaining.sum() > 1:
+        if np.count_nonzero(remaining) > 1:
             names = " and ".join(name for name, stays in zip(self.classes, remaining, strict=True) if stays)
             return f"too close to call: {names} remain possible at {1 - self.conformal_alpha:.0%} confidence"
         return None

@@ -68,8 +68,7 @@ class ImageInput:
     def read(self, cases: Sequence[bytes | Decoded | Picture]) -> tuple[dict[str, NDArray[Any]], Complaints]:
         """The model's inputs, and what is wrong with each picture."""
         pictures = [case if isinstance(case, Picture) else self.picture(case) for case in cases]
-        pixels = np.stack([picture.pixels for picture in pictures])
-        return model_input(pixels), [picture.complaint for picture in pictures]
+        return model_input([picture.pixels for picture in pictures]), [picture.complaint for picture in pictures]
 
     def is_light(self, data: bytes) -> bool:
         """Whether a file seems to be decoded so soon that nobody need mind to wait for it."""
@@ -104,9 +103,17 @@ class ImageInput:
         return bytes(cv2.imencode(".png", ramp)[1])
 
 
-def model_input(pictures: Pixels) -> dict[str, NDArray[Any]]:
-    """Pictures N x H x W x C as the graph takes them."""
-    return {"image": np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)}
+def model_input(pictures: Sequence[Pixels] | Pixels) -> dict[str, NDArray[Any]]:
+    """Pictures of H x W x C as the graph takes them."""
+    import cv2
+
+    height, width, channels = pictures[0].shape
+    image = np.empty((len(pictures), channels, height, width), np.float32)
+    for place, picture in enumerate(pictures):
+        # Channel by channel, since NumPy takes three times as long to go along an axis of three.
+        for channel, plane in enumerate(cv2.split(picture)):
+            image[place, channel] = plane
+    return {"image": image}
 
 
 def contrast_of(pixels: Pixels) -> float:
