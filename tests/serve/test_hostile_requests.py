@@ -142,6 +142,20 @@ def test_a_bug_is_told_without_its_words(client: TestClient, monkeypatch: pytest
     assert "Jane" not in answer.text
 
 
+def test_a_bug_of_any_route_is_told_and_written_down_once(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("/srv/patients/Jane Doe.csv")
+
+    monkeypatch.setattr("medloop.serve.service.Service.metrics", fail)
+    with caplog.at_level(logging.DEBUG):
+        body = refused(client.get("/metrics"), 500)
+    assert body["error"] == "Bug"
+    assert [getattr(one, "trace", "") for one in caplog.records if one.msg == "bug"] == [body["trace_id"]]
+    assert "Jane" not in caplog.text
+
+
 def test_the_log_holds_the_trace_but_no_values(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="medloop"):
         body = refused(client.post("/v1/predictions", json={"records": [{**ROW, "one": "Jane Doe"}]}))

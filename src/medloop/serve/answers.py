@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +12,19 @@ from medloop.bundle.kept_input import keepable_png
 from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput
+from medloop.storage import sha256_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A prediction, what it was made of, how long the steps took, and when it was ready to be stored."""
+    """A prediction, what it was made of, how long the steps took, and when it was ready to be stored.
+
+    A file that is kept gets its hash there.
+    """
 
     prediction: Prediction
-    sha256: str
     png: bytes | None = None
+    sha256: str = ""
     row: Row | None = None
     size: tuple[int, int] | None = None
     decode_seconds: float = 0.0
@@ -51,8 +53,8 @@ def answer_images(predictor: Predictor, files: Sequence[bytes], *, keep: bool) -
         if isinstance(one, RejectedInput)
         else Answer(
             prediction=replace(next(predictions), latency_ms=(one.seconds + each) * 1000),
-            sha256=hashlib.sha256(data).hexdigest(),
             png=one.png,
+            sha256=sha256_bytes(data) if one.png is None else "",
             size=one.size,
             decode_seconds=one.seconds,
             infer_seconds=each,
@@ -79,10 +81,7 @@ def answer_rows(
     ready = time.perf_counter()
     each = (ready - started) / len(rows)
     return [
-        [
-            Answer(prediction=next(predictions), sha256=_digest(row), row=row, infer_seconds=each, ready=ready)
-            for row in given
-        ]
+        [Answer(prediction=next(predictions), row=row, infer_seconds=each, ready=ready) for row in given]
         for given, _ in tables
     ]
 
@@ -122,7 +121,3 @@ def _placed(predictor: Predictor, rows: Sequence[Row], places: Sequence[str]) ->
         except RejectedInput as error:
             return RejectedInput(f"{where}: {error.must}", found=error.found, hint=error.hint)
     return None
-
-
-def _digest(row: Row) -> str:
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()

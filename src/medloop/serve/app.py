@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medloop import __version__
 from medloop.serve import docs, errors
@@ -27,7 +28,21 @@ from medloop.serve.versions import versions
 from medloop.serve.watching import watching
 
 
-def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher: Watcher | None = None) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI behind layers of ours; its own take their time, and what is asked most does not come to them."""
+
+    outermost: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self.outermost(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As FastAPI would."""
+        await super().__call__(scope, receive, send)
+
+
+def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher: Watcher | None = None) -> Application:
     """The application of one process; it closes the service when it ends. Without `hosts` any name is taken."""
 
     limits = service.settings.serve
@@ -39,7 +54,7 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher:
             async with running(service, watcher):
                 yield
 
-    app = FastAPI(
+    app = Application(
         title="medloop",
         version=__version__,
         docs_url=None,
@@ -56,13 +71,13 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher:
     docs.install(app)
     errors.install(app)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    app.add_middleware(Shortcut, routes=hot.routes)
+    layers: ASGIApp = Shortcut(app.answer, routes=hot.routes)
     if limits.origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=list(limits.origins), allow_methods=["GET", "POST"], allow_headers=["*"]
+        layers = CORSMiddleware(
+            layers, allow_origins=list(limits.origins), allow_methods=["GET", "POST"], allow_headers=["*"]
         )
-    app.add_middleware(
-        Guard,
+    app.outermost = Guard(
+        layers,
         measures=service.measures,
         hosts=hosts,
         origins=limits.origins,

@@ -68,6 +68,11 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         return answer(request.scope, error.status_code, error="HTTP", message=str(error.detail), hint="see /docs")
 
+    @app.exception_handler(Exception)
+    async def on_bug(request: Request, _: Exception) -> JSONResponse:
+        # The guard, which sees it next, writes it down.
+        return of_bug(request.scope)
+
 
 def place(location: tuple[int | str, ...]) -> str:
     """body.records.0.age"""

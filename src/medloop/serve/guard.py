@@ -9,10 +9,11 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medloop.errors import UserError
@@ -24,20 +25,24 @@ from medloop.serve.tracing import STEPS, Tracing
 log = logging.getLogger("medloop.serve")
 access_log = logging.getLogger("medloop.serve.requests")
 
+# How many names of hosts are remembered, as known or not.
+MOST_HOSTS = 256
 SAFE = {"GET", "HEAD", "OPTIONS"}
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'"
-    ),
-}
+POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'self'; "
+    b"frame-ancestors 'none'; base-uri 'none'"
+)
+# As they are sent, so that no answer takes the time to encode them.
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", POLICY),
+)
 
 
 class Guard:
@@ -54,7 +59,8 @@ class Guard:
         tracing: Tracing | None = None,
     ) -> None:
         self._app, self._measures = app, measures
-        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        names = None if hosts is None else {host.lower() for host in hosts}
+        self._knows = lru_cache(MOST_HOSTS)(lambda host: names is None or is_known(host, names))
         self._origins = set(origins)
         self._log_requests, self._tracing = log_requests, tracing
 
@@ -85,7 +91,7 @@ class Guard:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
-        if self._hosts is not None and not is_known(host, self._hosts):
+        if not self._knows(host):
             raise Misdirected(
                 "a request must name this service as its host",
                 found="another name",
@@ -128,13 +134,14 @@ class Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            headers["X-Trace-Id"] = self._scope["state"]["trace"]
+            headers = list(message["headers"])
+            given = {name for name, _ in headers}
+            headers += [header for header in HEADERS if header[0] not in given]
+            headers.append((b"x-trace-id", self._scope["state"]["trace"].encode()))
             if self._is_unread:
                 # Else the server would read on, for as long as somebody sends.
-                headers["Connection"] = "close"
+                headers.append((b"connection", b"close"))
+            message["headers"] = headers
         await self._send(message)
 
 

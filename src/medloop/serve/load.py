@@ -13,6 +13,8 @@ import numpy as np
 
 from medloop.errors import UserError
 
+# As long as those of browsers and other clients.
+BOUNDARY = "------------------------medloop0123456789abcd"
 _LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -59,7 +61,8 @@ def request_of(path: str, body: bytes, *, content_type: str, key: str = "") -> b
 def form_of(data: bytes, *, content_type: str = "application/octet-stream") -> tuple[bytes, str]:
     """A form with one file, and its own content type."""
     head = f'Content-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: {content_type}'
-    return f"--XX\r\n{head}\r\n\r\n".encode() + data + b"\r\n--XX--\r\n", "multipart/form-data; boundary=XX"
+    body = f"--{BOUNDARY}\r\n{head}\r\n\r\n".encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={BOUNDARY}"
 
 
 class _Client(asyncio.Protocol):

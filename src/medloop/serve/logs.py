@@ -25,6 +25,8 @@ class JsonLines(logging.Formatter):
 
 def log_to_stderr() -> None:
     """Sends what the service and uvicorn say to the standard error."""
+    # Who runs a line is asked for each of them, and told in none.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     for name, level in (("medloop", logging.INFO), ("uvicorn", logging.WARNING)):

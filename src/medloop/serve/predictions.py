@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
+from pydantic_core import to_json
 
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput, UserError
@@ -19,13 +20,11 @@ from medloop.serve.answering import Asker
 from medloop.serve.routes import ERRORS, GuardedRoute, HotRoute, takes
 from medloop.serve.schemas import (
     FeaturesBody,
-    FilePredictionBody,
     FilePredictionsBody,
     ImageBody,
     PredictionBody,
     PredictionsBody,
     RecordsBody,
-    RejectedBody,
     StoredBody,
 )
 from medloop.serve.service import Service
@@ -68,7 +67,7 @@ async def predict(request: Request) -> Response:
             answer = await _only(service, files[0], asker_of(request))
         else:
             answer = await _short(service, parse(content), asker_of(request))
-    return json_of(PredictionBody.of(answer))
+    return json_of(vars(answer))
 
 
 @hot.post(
@@ -92,7 +91,7 @@ async def predictions(request: Request) -> Response:
             rows: list[Row] = [dict(record) for record in checked(parsed, RecordsBody).records]
             places = [f"records.{number}" for number in range(len(rows))]
             answers = await service.predict_rows(rows, places, asker_of(request))
-    return json_of(PredictionsBody(predictions=[PredictionBody.of(answer) for answer in answers]))
+    return json_of({"predictions": [vars(answer) for answer in answers]})
 
 
 @past.get("/v1/predictions/{prediction}", response_model=StoredBody, openapi_extra=takes("reader"))
@@ -158,9 +157,9 @@ def words_of(error: RejectedInput) -> str:
     return f"{error.must}; found: {error.found}"
 
 
-def json_of(body: PredictionBody | PredictionsBody | FilePredictionsBody) -> Response:
-    """The body as it is sent."""
-    return Response(body.__pydantic_serializer__.to_json(body), media_type="application/json")
+def json_of(body: dict[str, Any]) -> Response:
+    """The body as it is sent; an answer is one as it is, and need not be checked again."""
+    return Response(to_json(body), media_type="application/json")
 
 
 def png_of(data: bytes) -> Response:
@@ -201,15 +200,15 @@ async def _many(service: Service, files: Sequence[Upload], asker: Asker) -> Resp
     if len(refused) == len(files):
         raise _none_usable(files, [error for _, error in refused])
     given = [
-        FilePredictionBody(**PredictionBody.of(answer).model_dump(), file=file.name)
+        {**vars(answer), "file": file.name}
         for file, answer in zip(files, answers, strict=True)
         if isinstance(answer, Prediction)
     ]
     rejected = [
-        RejectedBody(file=files[number].name, number=number, message=words_of(error), hint=error.hint)
+        {"file": files[number].name, "number": number, "message": words_of(error), "hint": error.hint}
         for number, error in refused
     ]
-    return json_of(FilePredictionsBody(predictions=given, rejected=rejected))
+    return json_of({"predictions": given, "rejected": rejected})
 
 
 def _none_usable(files: Sequence[Upload], errors: Sequence[RejectedInput]) -> RejectedInput:
