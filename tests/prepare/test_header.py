@@ -9,11 +9,22 @@ import pytest
 from PIL import Image
 
 from medloop.errors import RejectedInput
-from medloop.prepare.header import MAX_CHUNKS, MAX_SCANS, glance, jpeg_size, read_header, sniff
+from medloop.prepare.header import MAX_CHUNKS, MAX_SCANS, MOST_REMEMBERED, glance, jpeg_size, read_header, sniff
 from medloop.prepare.rule import DecodeLimits
 
 from .dicom_files import dicom, element, ramp
-from .picture_files import animated_png, colour, grey, huge_png, jpeg, paged_tiff, png, saved, with_size
+from .picture_files import (
+    animated_png,
+    colour,
+    grey,
+    huge_png,
+    jpeg,
+    paged_tiff,
+    png,
+    saved,
+    with_orientation,
+    with_size,
+)
 
 LIMITS = DecodeLimits()
 
@@ -147,6 +158,38 @@ def test_a_jpeg_of_many_passes_is_refused() -> None:
     scan = data[data.rindex(b"\xff\xda") : -2]
     with pytest.raises(RejectedInput, match="passes"):
         read_header(data[:-2] + scan * MAX_SCANS + data[-2:], LIMITS)
+
+
+def test_jpegs_that_begin_alike_are_told_apart_by_what_follows() -> None:
+    dark, light = (saved(Image.fromarray(grey() // part), "JPEG") for part in (1, 2))
+    turned = with_orientation(dark, 6)
+    wide = saved(Image.fromarray(colour(64, 80)), "JPEG")
+    first = [read_header(data, LIMITS) for data in (dark, turned, wide)]
+    assert [(one.orientation, one.mode) for one in first] == [(1, "L"), (6, "L"), (1, "RGB")]
+    for _ in range(2):
+        assert [read_header(data, LIMITS) for data in (light, turned, wide)] == first
+
+
+def test_a_limit_holds_for_a_jpeg_that_begins_like_the_one_before() -> None:
+    data = saved(Image.fromarray(grey()), "JPEG")
+    read_header(data, LIMITS)
+    with pytest.raises(RejectedInput, match="pixels"):
+        read_header(data, DecodeLimits(max_pixels=10))
+
+
+def test_passes_are_counted_though_a_jpeg_begins_like_the_one_before() -> None:
+    data = saved(Image.fromarray(grey()), "JPEG", progressive=True)
+    assert len(data) < MOST_REMEMBERED
+    read_header(data, LIMITS)
+    with pytest.raises(RejectedInput, match="passes"):
+        read_header(data + b"\xff\xda" * MAX_SCANS, LIMITS)
+
+
+def test_a_jpeg_cut_off_before_its_pixels_is_refused_though_it_begins_like_the_one_before() -> None:
+    data = saved(Image.fromarray(grey()), "JPEG")
+    read_header(data, LIMITS)
+    with pytest.raises(RejectedInput, match="cut off"):
+        read_header(data[: data.index(b"\xff\xda") + 6], LIMITS)
 
 
 def test_a_large_progressive_jpeg_is_left_to_the_sandbox() -> None:

@@ -16,9 +16,12 @@ MAX_SCANS = 64
 MAX_SEGMENTS = 1_000
 MAX_CHUNKS = 65_536
 MAX_STRIPS = 200_000
+# Bytes of a JPEG before its pixels; descriptions can be longer, and differ from file to file.
+MOST_REMEMBERED = 4_096
 
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+_PROGRESSIVE = 0xC2
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Most of what stands before the picture, and tells nothing of its size; told apart first, since files are many.
 _JPEG_TABLES = frozenset({0xC4, 0xDB, 0xE0, 0xFE})
@@ -211,7 +214,24 @@ def _walk_png(data: bytes) -> tuple[int, int, bool]:
     raise cut_off("PNG")
 
 
-def _read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
+class _JpegReader:
+    """Most files of a set begin alike, up to their pixels, so the latest beginning is remembered with what it says."""
+
+    def __init__(self) -> None:
+        # Both in one, since threads share it.
+        self._latest: tuple[bytes, Header] | None = None
+
+    def __call__(self, data: bytes, limits: DecodeLimits) -> Header:
+        if (latest := self._latest) and data.startswith(latest[0]):
+            return latest[1]
+        header, end = _read_jpeg(data, limits)
+        if end and end <= MOST_REMEMBERED:
+            self._latest = data[:end], header
+        return header
+
+
+def _read_jpeg(data: bytes, limits: DecodeLimits) -> tuple[Header, int | None]:
+    """The header, and how much of the file it depends upon; nothing where it is all of it."""
     pos, last = 2, len(data) - 4
     orientation, frame = 1, None
     for _ in range(MAX_SEGMENTS):
@@ -231,7 +251,8 @@ def _read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
         if marker in _JPEG_FRAMES and length >= 8:
             frame = (marker, *_JPEG_FRAME(data, pos + 4))
         elif marker == 0xDA and frame:
-            return _jpeg_header(data, pos, frame, orientation, limits)
+            end = None if frame[0] == _PROGRESSIVE else pos + 2 + length
+            return _jpeg_header(data, pos, frame, orientation, limits), end
         elif marker == 0xE1 and data[pos + 4 : pos + 10] == b"Exif\x00\x00":
             orientation = _exif_orientation(data[pos + 10 : pos + 2 + length])
         pos += 2 + length
@@ -243,13 +264,13 @@ def _jpeg_header(
 ) -> Header:
     marker, bits, height, width, channels = frame
     check_size(width, height, limits)
-    if marker not in (0xC0, 0xC1, 0xC2) or bits != 8 or channels not in _JPEG_MODES:
+    if marker not in (0xC0, 0xC1, _PROGRESSIVE) or bits != 8 or channels not in _JPEG_MODES:
         raise reject(
             f"a JPEG of process {marker - 0xC0}, {bits} bits, {channels} channels",
             must="a JPEG must be baseline or progressive with 8 bits and 1, 3 or 4 channels",
         )
     # A small file can ask for thousands of passes over a large picture; each begins with this marker.
-    scans = data.count(b"\xff\xda", scan) if marker == 0xC2 else channels
+    scans = data.count(b"\xff\xda", scan) if marker == _PROGRESSIVE else channels
     if scans > MAX_SCANS:
         raise reject(f"{scans} passes", must=f"a progressive JPEG must have at most {MAX_SCANS} passes")
     return Header(
@@ -352,7 +373,7 @@ def _tiff_tags(data: bytes, order: str, start: int) -> dict[int, list[int]]:
 
 _READERS: dict[Format, Callable[[bytes, DecodeLimits], Header]] = {
     "png": _read_png,
-    "jpeg": _read_jpeg,
+    "jpeg": _JpegReader(),
     "bmp": _read_bmp,
     "tiff": _read_tiff,
 }
