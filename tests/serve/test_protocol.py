@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any, cast
 
 import pytest
@@ -110,3 +111,13 @@ def test_the_word_to_go_on_is_not_held_back() -> None:
     go_on, whole = pieces(asked)
     assert go_on == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert whole.endswith(b"\r\n\r\ntext")
+
+
+def test_a_closed_connection_is_let_go_of_without_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        pieces(GET % b"/", CLOSE % b"/")
+        assert not any(isinstance(one, Recorded) for one in gc.get_objects())
+    finally:
+        gc.enable()

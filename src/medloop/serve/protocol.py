@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -31,8 +32,9 @@ class WholeAnswers:
     """A transport that sends the head of a response together with what comes next, which spares a call and a packet."""
 
     def __init__(self, transport: asyncio.Transport, protocol: HttpToolsProtocol) -> None:
-        self._transport, self._protocol = transport, protocol
-        self._answering: Any = None
+        # The two would hold each other, and so what the connection held until Python's collector comes.
+        self._transport, self._protocol = transport, weakref.ref(protocol)
+        self._has_begun = False
         self._head = b""
 
     def __getattr__(self, name: str) -> Any:
@@ -40,23 +42,25 @@ class WholeAnswers:
 
     def write(self, data: bytes) -> None:
         """Send this, or keep it if it is the first that the response of a request writes."""
-        cycle = self._protocol.cycle
-        if cycle is not self._answering and cycle is not None and cycle.response_started:
-            self._answering, self._head = cycle, data
+        protocol = self._protocol()
+        cycle = protocol.cycle if protocol else None
+        if not self._has_begun and cycle is not None and cycle.response_started:
+            self._has_begun, self._head = True, data
         elif self._head:
             head, self._head = self._head, b""
             self._transport.write(head + data)
         else:
             self._transport.write(data)
 
-    def flush(self) -> None:
-        """Send what was kept."""
+    def end(self) -> None:
+        """Send what was kept; the next response begins anew."""
         if self._head:
             self.write(b"")
+        self._has_begun = False
 
     def close(self) -> None:
         """Send what was kept, and end the connection."""
-        self.flush()
+        self.end()
         self._transport.close()
 
 
@@ -107,7 +111,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        self._answers.flush()
+        self._answers.end()
         super().on_response_complete()
 
     def _stop_timer(self) -> None:
