@@ -46,15 +46,14 @@ class Inputs:
 
     def __init__(self, folder: Path, *, days: int) -> None:
         self.folder, self.days = folder, days
-        self._root = str(folder)
 
     def put(self, data: bytes) -> str:
         """Keep a picture, and return its address; the same picture is kept once, and longer."""
         check_png(data)
         address = sha256_bytes(data)
         try:
-            # As a text, since making a Path takes longer than the call.
-            os.utime(f"{self._root}/{address[:2]}/{address}.png")
+            # By its name, since making a Path takes longer than the call.
+            os.utime(self._name(address))
         except FileNotFoundError:
             path = self._path(address)
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -92,8 +91,11 @@ class Inputs:
         path = self._path(address)
         return str(path) if path.is_file() else None
 
+    def _name(self, address: str) -> str:
+        return f"{self.folder}/{address[:2]}/{address}.png"
+
     def _path(self, address: str) -> Path:
-        return self.folder / address[:2] / f"{address}.png"
+        return Path(self._name(address))
 
 
 class RemoteInputs(Inputs):

@@ -98,8 +98,8 @@ async def predictions(request: Request) -> Response:
 def stored_prediction(prediction: Id, request: Request) -> Any:
     """An answer that was given."""
     stored = _stored(request, prediction)
-    body = PredictionBody.of(stored.prediction).model_dump()
-    return StoredBody(**body, at=stored.at, kind=stored.kind, has_input=bool(stored.input or stored.row))
+    has_input = bool(stored.input or stored.row)
+    return StoredBody(**vars(stored.prediction), at=stored.at, kind=stored.kind, has_input=has_input)
 
 
 @past.get("/v1/predictions/{prediction}/input.png", response_class=Response, openapi_extra=takes("reader"))

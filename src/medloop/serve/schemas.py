@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from medloop.case import Prediction
-
 MOST_RECORDS = 10_000
 MOST_COLUMNS = 10_000
 
@@ -53,11 +51,6 @@ class PredictionBody(BaseModel):
     version: str
     bundle: str
     latency_ms: float
-
-    @classmethod
-    def of(cls, prediction: Prediction) -> PredictionBody:
-        """The answer as it is sent."""
-        return cls.model_validate(prediction, from_attributes=True)
 
 
 class FilePredictionBody(PredictionBody):
