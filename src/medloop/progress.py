@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 5.0
 
 
-def track(items: Iterable[Item], *, total: int, what: str) -> Iterator[Item]:
+def track(items: Iterable[Item], *, total: int, what: str) -> Generator[Item, None, None]:
     """The same items, with their progress shown on standard error."""
     yield from _with_bar(items, total, what) if sys.stderr.isatty() else _with_lines(items, total, what)
 

@@ -75,32 +75,45 @@ def test_the_first_files_are_worked_on_while_others_are_looked_for(tmp_path: Pat
             time.sleep(0.01)
         yield tmp_path / "second"
 
-    assert list(each_chunk(touch, found(), are_many=True, what="touch")) == ["first", "second"]
+    with each_chunk(touch, found(), are_many=True, what="touch") as names:
+        assert list(names) == ["first", "second"]
 
 
 @pytest.mark.parametrize("count", [0, 1, MANY - 1, MANY, 3 * MANY])
 def test_results_come_in_order(count: int) -> None:
-    results = each_chunk(squares, chunks_of(range(count)), are_many=count >= MANY, what="squares")
-    assert [number for result in results for number in result] == [number * number for number in range(count)]
+    with each_chunk(squares, chunks_of(range(count)), are_many=count >= MANY, what="squares") as results:
+        assert [number for result in results for number in result] == [number * number for number in range(count)]
 
 
 def test_few_files_stay_in_this_process_and_many_go_to_others() -> None:
-    few = list(each_chunk(pids, chunks_of(range(10)), are_many=False, what="few"))
-    many = set(each_chunk(pids, chunks_of(range(MANY)), are_many=True, what="many"))
-    assert set(few) == {os.getpid()}
+    with each_chunk(pids, chunks_of(range(10)), are_many=False, what="few") as results:
+        few = set(results)
+    with each_chunk(pids, chunks_of(range(MANY)), are_many=True, what="many") as results:
+        many = set(results)
+    assert few == {os.getpid()}
     assert os.getpid() not in many
     assert 1 <= len(many) <= (os.cpu_count() or 1)
 
 
+def test_other_processes_are_at_work_before_a_result_is_asked_for(tmp_path: Path) -> None:
+    with each_chunk(touch, [tmp_path / "first"], are_many=True, what="touch"):
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "first").exists():
+            assert time.monotonic() < deadline, "nobody works"
+            time.sleep(0.01)
+
+
 @pytest.mark.parametrize("files", [10, MANY])
 def test_an_error_of_the_work_reaches_the_caller(files: int) -> None:
-    with pytest.raises(ValueError, match="three"):
-        list(each_chunk(fail, chunks_of(range(files)), are_many=files == MANY, what="fail"))
+    failing = each_chunk(fail, chunks_of(range(files)), are_many=files == MANY, what="fail")
+    with pytest.raises(ValueError, match="three"), failing as results:
+        list(results)
 
 
 def test_a_process_that_is_killed_is_an_error_with_advice() -> None:
-    with pytest.raises(UserError, match="must live") as caught:
-        list(each_chunk(die, chunks_of(range(MANY)), are_many=True, what="die"))
+    dying = each_chunk(die, chunks_of(range(MANY)), are_many=True, what="die")
+    with pytest.raises(UserError, match="must live") as caught, dying as results:
+        list(results)
     assert "memory" in caught.value.found
 
 
@@ -108,7 +121,8 @@ PARENT = """
 from tests.prepare.test_parallel import tell, MANY
 from medloop.prepare.parallel import each_chunk, chunks_of
 if __name__ == "__main__":
-    list(each_chunk(tell, chunks_of(range(MANY)), are_many=True, what="tell"))
+    with each_chunk(tell, chunks_of(range(MANY)), are_many=True, what="tell") as results:
+        list(results)
 """
 
 

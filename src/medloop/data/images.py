@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -28,7 +27,9 @@ GIVEN = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
-FACTS = pa.schema([(name, pa.int64() if name in (*NUMBERS, "bits") else pa.string()) for name in Facts._fields])
+# As pandas keeps texts, so that it need not make them anew.
+TEXT = pa.large_string()
+FACTS = pa.schema([(name, pa.int64() if name in (*NUMBERS, "bits") else TEXT) for name in Facts._fields])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +77,10 @@ def manifest_of_images(
     waiting = _keys_of(pieces, found)
     some = list(islice(waiting, WORTH_PROCESSES))
     examiner = Examiner(root=str(root), patient_key=places.patient_key)
-    examined = each_chunk(examiner, growing(chain(some, waiting)), are_many=len(some) == WORTH_PROCESSES, what="ingest")
-    with closing(examined):
-        first = list(islice(examined, 1))
+    many = len(some) == WORTH_PROCESSES
+    with each_chunk(examiner, growing(chain(some, waiting)), are_many=many, what="ingest") as examined:
         # Now that all files are known, and other processes are at work.
-        return _manifest(found, chain(first, examined), places.shown(root), section, source)
+        return _manifest(found, examined, places.shown(root), section, source)
 
 
 def _manifest(found: Found, examined: Iterable[Any], shown: str, section: DataSection, source: str) -> pd.DataFrame:
@@ -101,9 +101,9 @@ def _manifest(found: Found, examined: Iterable[Any], shown: str, section: DataSe
     patients = _texts([patient or None for patient in found.patients])
     facts = pa.Table.from_batches([_batch(part) for part in examined])
     columns |= {name: facts[name] for name in facts.column_names}
-    columns["patient_id"] = pc.coalesce(patients, columns.pop("patient"))
-    columns["group_id"] = pc.coalesce(columns["patient_id"], columns.pop("study"))
-    columns["quarantined"] = pc.coalesce(columns["quarantined"], unlabelled)
+    columns["patient_id"] = _filled(patients, columns.pop("patient"))
+    columns["group_id"] = _filled(columns["patient_id"], columns.pop("study"))
+    columns["quarantined"] = _filled(columns["quarantined"], unlabelled)
     columns |= {name: pa.array(values) for name, values in further_columns(found.beside).items()}
     return completed(pa.table(columns).to_pandas())
 
@@ -122,8 +122,14 @@ def _batch(part: Mapping[str, tuple[Any, ...]]) -> Any:
     return pa.record_batch(columns, FACTS)
 
 
+def _filled(column: Any, others: Any) -> Any:
+    """The column, with the others where it says nothing."""
+    # Most often it does everywhere or nowhere, which needs no copy.
+    return others if column.null_count == len(column) else pc.coalesce(column, others)
+
+
 def _texts(values: list[str] | list[str | None]) -> Any:
-    return pa.array(values, pa.string())
+    return pa.array(values, TEXT)
 
 
 def check_labels(labels: Iterable[str | None], section: DataSection) -> None:

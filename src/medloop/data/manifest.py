@@ -86,11 +86,11 @@ def completed(cases: pd.DataFrame) -> pd.DataFrame:
 
 def write_cases(cases: pd.DataFrame, path: Path) -> None:
     """Store the manifest."""
-    # What hardly repeats would be put into a dictionary and compressed in vain.
+    # What hardly repeats would be put into a dictionary and compressed in vain, and nobody asks for the least hash.
     repeated = [str(name) for name in cases if name not in DIFFERENT]
     packed: Any = {str(name): "snappy" if name in repeated else "none" for name in cases}
     with atomic_file(path) as file:
-        cases.to_parquet(file, index=False, use_dictionary=repeated, compression=packed)
+        cases.to_parquet(file, index=False, use_dictionary=repeated, compression=packed, write_statistics=False)
 
 
 def read_cases(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

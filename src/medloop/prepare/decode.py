@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from medloop.prepare.dicom_meta import Identifiers, keyed_hash
@@ -73,14 +74,7 @@ def decode_picture(data: bytes, header: Header, rule: DecodeRule) -> Decoded:
         pixels, mode = _by_simplejpeg(data, header), header.mode
     else:
         pixels, mode = _by_opencv(data, header, rule), header.mode
-    return Decoded(
-        pixels=turn(pixels, header.orientation),
-        mode=mode,
-        format=header.format,
-        width=header.width,
-        height=header.height,
-        bits=header.bits,
-    )
+    return Decoded(turn(pixels, header.orientation), mode, header.format, header.width, header.height, header.bits)
 
 
 def pixel_hash(pixels: Pixels) -> str:
@@ -123,8 +117,6 @@ def flatten(colour: Pixels, alpha: Pixels, rule: DecodeRule) -> Pixels:
 
 
 def _by_simplejpeg(data: bytes, header: Header) -> Pixels:
-    import simplejpeg
-
     space = _JPEG_SPACES[header.mode]
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace=space)

@@ -8,10 +8,10 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from types import ModuleType
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ MOST_PROCESSES = 16
 # Fewer files are done before other processes would have started.
 WORTH_PROCESSES = 128
 # Loaded once, by the server that the processes are forked from.
-PRELOADED = ("cv2", "simplejpeg", "medloop.prepare.examine", "medloop.prepare.prepared_images")
+PRELOADED = ("cv2", "medloop.prepare.examine", "medloop.prepare.prepared_images")
 
 
 def chunks_of(items: Sequence[Item], *, most: int = MOST_IN_A_CHUNK) -> list[Sequence[Item]]:
@@ -47,25 +47,27 @@ def growing(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield piece
 
 
+@contextmanager
 def each_chunk(
     work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item], *, are_many: bool, what: str
-) -> Generator[Result, None, None]:
+) -> Iterator[Iterator[Result]]:
     """The result of each chunk, in order, as soon as it and those before it are done.
 
-    Where there are many files, the first chunks are worked on while the others are still looked for.
+    Where there are many files, other processes are at work when the block begins, and were while the chunks were made.
     """
-    if are_many:
-        yield from _apart(work, chunks, what)
-    else:
-        yield from _here(work, list(chunks), what)
+    working = _apart(work, chunks) if are_many else _here(work, list(chunks))
+    with working as (results, total), closing(track(results, total=total, what=what)) as tracked:
+        yield tracked
 
 
-def _here(work: Callable[[Item, Sandbox], Result], chunks: Sequence[Item], what: str) -> Iterator[Result]:
+@contextmanager
+def _here(work: Callable[[Item, Sandbox], Result], chunks: Sequence[Item]) -> Iterator[tuple[Iterator[Result], int]]:
     with Sandbox() as sandbox:
-        yield from track((work(chunk, sandbox) for chunk in chunks), total=len(chunks), what=what)
+        yield (work(chunk, sandbox) for chunk in chunks), len(chunks)
 
 
-def _apart(work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item], what: str) -> Iterator[Result]:
+@contextmanager
+def _apart(work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item]) -> Iterator[tuple[Iterator[Result], int]]:
     # Forked from a server that has loaded the decoders and nothing else: quick, and safe beside other threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
@@ -74,7 +76,7 @@ def _apart(work: Callable[[Item, Sandbox], Result], chunks: Iterable[Item], what
         with _program_hidden():
             begun = deque(pool.submit(_work, chunk) for chunk in chunks)
         # Each is let go of once it was given.
-        yield from track((begun.popleft().result() for _ in range(len(begun))), total=len(begun), what=what)
+        yield (begun.popleft().result() for _ in range(len(begun))), len(begun)
     except BrokenProcessPool as error:
         raise UserError(
             "the processes that decode must live until they are done",

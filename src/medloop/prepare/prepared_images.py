@@ -8,7 +8,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,14 +92,13 @@ def write_prepared_images(
 ) -> int:
     """Prepare what is not prepared yet; how many images that were is returned."""
     key = _key(files, preparer)
-    index = {"key": key, "case_ids": list(files.case_ids), "labels": list(labels)}
     with file_lock(folder.with_name(f".{folder.name}.lock"), wait=False):
         is_done = _is_done(folder, key)
-        done = 0 if is_done else _write_array(files, preparer, folder, key)
         partial = folder if is_done else _partial(folder)
-        write_json(partial / "preparer.json", {"kind": "image", **preparer.to_json()})
-        write_json(partial / "task.json", task)
-        write_text(partial / INDEX, json.dumps(index))
+        with nullcontext(0) if is_done else _writing(files, preparer, folder, key) as done:
+            write_json(partial / "preparer.json", {"kind": "image", **preparer.to_json()})
+            write_json(partial / "task.json", task)
+            write_text(partial / INDEX, json.dumps({"key": key, "case_ids": files.case_ids, "labels": labels}))
         _put(partial, folder)
     return done
 
@@ -123,12 +123,18 @@ def _is_done(folder: Path, key: str) -> bool:
 
 def _key(files: ImageFiles, preparer: ImagePreparer) -> str:
     digest = hashlib.sha256(json.dumps(preparer.to_json(), sort_keys=True).encode())
-    digest.update("\n".join([*files.case_ids, *files.hashes]).encode())
+    digest.update("\n".join(files.case_ids).encode())
+    digest.update(b"\n")
+    digest.update("\n".join(files.hashes).encode())
     return digest.hexdigest()
 
 
-def _write_array(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str) -> int:
-    """The array of all images in the partial folder; what a run that was broken off has done is kept."""
+@contextmanager
+def _writing(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str) -> Iterator[int]:
+    """The array in the partial folder, whole after the block, which runs beside; gives how many are prepared anew.
+
+    What a run that was broken off has done is kept.
+    """
     most = max(1, MOST_BYTES_IN_A_CHUNK // math.prod(preparer.shape))
     pieces = chunks_of(files.paths, most=most)
     array = _partial(folder) / IMAGES
@@ -145,21 +151,21 @@ def _write_array(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: 
     writer = Writer(array=str(array), offset=np.load(array, mmap_mode="r").offset, preparer=preparer)
     lost: list[int] = []
     count = sum(len(rows) for _, rows, _ in chunks)
-    marked = time.monotonic()
-    results = each_chunk(writer, chunks, are_many=count >= WORTH_PROCESSES, what="prepare")
-    for number, missing in zip(open_chunks, results, strict=True):
-        lost += missing
-        done += [] if missing else [number]
-        if time.monotonic() - marked > SECONDS_BETWEEN_MARKS or number == open_chunks[-1]:
-            _mark(folder, array, [key, len(pieces)], done)
-            marked = time.monotonic()
+    with each_chunk(writer, chunks, are_many=count >= WORTH_PROCESSES, what="prepare") as results:
+        yield count
+        marked = time.monotonic()
+        for number, missing in zip(open_chunks, results, strict=True):
+            lost += missing
+            done += [] if missing else [number]
+            if time.monotonic() - marked > SECONDS_BETWEEN_MARKS or number == open_chunks[-1]:
+                _mark(folder, array, [key, len(pieces)], done)
+                marked = time.monotonic()
     if lost:
         raise UserError(
             "every image of the manifest must still be there, as it was ingested",
             found=f"{len(lost)} that are not, such as case {files.case_ids[lost[0]]}",
             hint="restore the files, or run `medloop ingest` again",
         )
-    return count
 
 
 def _partial(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,12 @@ def ingest(project: Project) -> str:
     key = patient_key(project.root, project.settings) if find_source(data.source).gives == "images" else None
     places = places_of(project.root, project.settings, raw=project.work / "raw", key=key, sha256=data.sha256)
     cases = read_source(data, places)
-    manifest.write_cases(cases, project.work / "cases.parquet")
-    counts = ", ".join(f"{n} {name}" for name, n in manifest.usable(cases)["label"].value_counts().items())
-    return f"{len(cases)} cases ({counts}), data version {manifest.fingerprint(cases)[:12]}"
+    with ThreadPoolExecutor(1) as beside:
+        version = beside.submit(manifest.fingerprint, cases)
+        manifest.write_cases(cases, project.work / "cases.parquet")
+    labels = cases.loc[cases["quarantined"].isna(), "label"]
+    counts = ", ".join(f"{n} {name}" for name, n in labels.value_counts().items())
+    return f"{len(cases)} cases ({counts}), data version {version.result()[:12]}"
 
 
 def audit(project: Project) -> str:
