@@ -13,6 +13,7 @@ from medloop.prepare.decode import DEFAULT_LIMITS, pixel_hash
 from medloop.prepare.examine import FIRST_READ, UNREADABLE, Examiner, read_image
 from medloop.prepare.parallel import WORTH_PROCESSES
 from medloop.prepare.sandbox import Sandbox
+from medloop.storage import sha256_file
 from tests.image_files import picture, read_images, write_classes, write_picture
 from tests.prepare.picture_files import animated_png, huge_png, png
 
@@ -90,9 +91,19 @@ def test_many_files_in_many_processes_give_what_one_process_gives(tmp_path: Path
 def test_a_file_that_goes_away_meanwhile_is_set_aside(tmp_path: Path) -> None:
     write_picture(tmp_path / "here.png", 1)
     with Sandbox() as sandbox:
-        facts = Examiner(root=str(tmp_path))(["here.png", "gone.png"], sandbox)
-    assert facts["quarantined"] == (None, UNREADABLE)
-    assert facts["file_sha256"][1] is None
+        found = Examiner(root=str(tmp_path))(["here.png", "gone.png"], sandbox)
+    assert found.files == 2
+    assert found.lists["quarantined"] == (None, UNREADABLE)
+    assert found.lists["file_sha256"] == (sha256_file(tmp_path / "here.png"), None)
+    assert not found.hashes
+
+
+def test_the_hashes_of_readable_files_travel_as_one_text(tmp_path: Path) -> None:
+    paths = [write_picture(tmp_path / f"{number}.png", number) for number in range(3)]
+    with Sandbox() as sandbox:
+        found = Examiner(root=str(tmp_path))([path.name for path in paths], sandbox)
+    assert found.hashes["file_sha256"] == "".join(map(sha256_file, paths))
+    assert not set(found.hashes) & set(found.lists)
 
 
 @pytest.mark.parametrize("size", [0, 1, FIRST_READ - 1, FIRST_READ, FIRST_READ + 1, 5 * FIRST_READ + 7])

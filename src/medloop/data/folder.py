@@ -56,7 +56,7 @@ def image_names(root: Path) -> Iterator[tuple[str, list[str]]]:
                     files.append(entry.name)
                 elif entry.is_dir(follow_symlinks=False) and not _is_hidden(entry.name):
                     waiting.append(f"{folder}{entry.name}/")
-        names = [name for name in files if name[name.rfind(".") :].lower() not in NOT_IMAGES and not _is_hidden(name)]
+        names = [name for name in files if name[name.rfind(".") :].lower() not in NOT_IMAGES and name[0] != "."]
         if names:
             yield folder, names
 

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from medloop.data.manifest import NUMBERS, case_id, completed, further_columns
 from medloop.data.places import Places
 from medloop.errors import UserError
-from medloop.prepare.examine import Examiner, Facts
+from medloop.prepare.examine import Examined, Examiner, Facts
 from medloop.prepare.parallel import WORTH_PROCESSES, each_chunk, growing
 from medloop.recipe import DataSection
 
@@ -83,28 +84,34 @@ def manifest_of_images(
         return _manifest(found, examined, places.shown(root), section, source)
 
 
-def _manifest(found: Found, examined: Iterable[Any], shown: str, section: DataSection, source: str) -> pd.DataFrame:
+def _manifest(
+    found: Found, examined: Iterable[Examined], shown: str, section: DataSection, source: str
+) -> pd.DataFrame:
     keys, labels = found.keys, found.labels
     if not keys:
         raise UserError(
             "data.path must hold images", found="no files that could be", hint="check data.path and data.source"
         )
     check_labels(labels, section)
+    case_ids = _texts([case_id(source, key) for key in keys])
+    # All that is known before the facts is brought into the order of the manifest while they are found.
+    order = pc.sort_indices(case_ids)
     columns = {
-        "case_id": _texts([case_id(source, key) for key in keys]),
-        "path": _texts([f"{shown}/{key}" for key in keys]),
-        "label": _texts([label or "" for label in labels]),
+        "case_id": case_ids.take(order),
+        "path": _texts([f"{shown}/{key}" for key in keys]).take(order),
+        "label": _texts([label or "" for label in labels]).take(order),
         "source": _texts([source] * len(keys)),
-        "given": _texts(found.given),
+        "given": _texts(found.given).take(order),
     }
-    unlabelled = _texts([None if label else "no label" for label in labels])
-    patients = _texts([patient or None for patient in found.patients])
-    facts = pa.Table.from_batches([_batch(part) for part in examined])
+    unlabelled = _texts([None if label else "no label" for label in labels]).take(order)
+    patients = _texts([patient or None for patient in found.patients]).take(order)
+    beside = {name: pa.array(values).take(order) for name, values in further_columns(found.beside).items()}
+    facts = pa.Table.from_batches([_batch(part) for part in examined]).take(order)
     columns |= {name: facts[name] for name in facts.column_names}
     columns["patient_id"] = _filled(patients, columns.pop("patient"))
     columns["group_id"] = _filled(columns["patient_id"], columns.pop("study"))
     columns["quarantined"] = _filled(columns["quarantined"], unlabelled)
-    columns |= {name: pa.array(values) for name, values in further_columns(found.beside).items()}
+    columns |= beside
     return completed(pa.table(columns).to_pandas())
 
 
@@ -115,11 +122,18 @@ def _keys_of(pieces: Iterable[Found], found: Found) -> Iterator[str]:
         yield from piece.keys
 
 
-def _batch(part: Mapping[str, tuple[Any, ...]]) -> Any:
+def _batch(part: Examined) -> Any:
     """The facts of a chunk of files; columns that are absent hold nothing."""
-    count = max(map(len, part.values()))
-    columns = [pa.array(part[one.name], one.type) if one.name in part else pa.nulls(count, one.type) for one in FACTS]
-    return pa.record_batch(columns, FACTS)
+    columns = {name: _cut(row, part.files) for name, row in part.hashes.items()}
+    columns |= {name: pa.array(values, FACTS.field(name).type) for name, values in part.lists.items()}
+    missing = {one.name: pa.nulls(part.files, one.type) for one in FACTS if one.name not in columns}
+    return pa.record_batch({**columns, **missing}, FACTS)
+
+
+def _cut(row: str, texts: int) -> Any:
+    """A row of texts of one length as a column of them."""
+    ends = np.arange(texts + 1, dtype=np.int64) * (len(row) // texts)
+    return pa.LargeStringArray.from_buffers(texts, pa.py_buffer(ends), pa.py_buffer(row.encode()))
 
 
 def _filled(column: Any, others: Any) -> Any:

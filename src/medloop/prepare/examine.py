@@ -19,6 +19,7 @@ UNREADABLE = "a file that cannot be opened"
 FIRST_READ = 65_536
 # The sex, the age in bands of ten years, and the scanner; other files tell none of them.
 SUBGROUPS = (("PatientSex",), ("PatientAge",), ("Manufacturer", "ManufacturerModelName"))
+HASHES = ("file_sha256", "pixel_sha256")
 NOTHING_TOLD = (None,) * len(SUBGROUPS)
 
 
@@ -41,18 +42,29 @@ class Facts(NamedTuple):
     quarantined: str | None = None
 
 
+class Examined(NamedTuple):
+    """The facts of a chunk of files: the hashes of a kind in one text, all else in lists, but for lists of nothing."""
+
+    files: int
+    hashes: dict[str, str]
+    lists: dict[str, tuple[Any, ...]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Examiner:
-    """The work on a chunk of files: their facts, one list a column."""
+    """The work on a chunk of files."""
 
     root: str
     patient_key: bytes | None = None
 
-    def __call__(self, keys: Sequence[str], sandbox: Sandbox) -> dict[str, tuple[Any, ...]]:
-        """The facts of the files below the root, one column each; columns of nothing are left out."""
+    def __call__(self, keys: Sequence[str], sandbox: Sandbox) -> Examined:
+        """The facts of the files below the root."""
         columns = zip(*[self._facts(f"{self.root}/{key}", sandbox) for key in keys], strict=True)
         nothing = (None,) * len(keys)
-        return {name: column for name, column in zip(Facts._fields, columns, strict=True) if column != nothing}
+        lists = {name: column for name, column in zip(Facts._fields, columns, strict=True) if column != nothing}
+        # One text travels between processes sooner than one a file.
+        hashes = {name: "".join(lists.pop(name)) for name in HASHES if None not in lists.get(name, nothing)}
+        return Examined(len(keys), hashes, lists)
 
     def _facts(self, path: str, sandbox: Sandbox) -> Facts:
         try:
