@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -39,6 +40,8 @@ def measure_stage(name: str, loop_of: Callable[[int], Loop]) -> list[Row]:
         }
         for project in projects.values():
             stages.ingest(project)
+        # Else the system would write the files to the disk while they are read for the clock.
+        os.sync()
         return [
             *(_rate(name, key, projects[key], files_of(sets[key][0]), loop_of(sets[key][1])) for key in RATED),
             _growth(name, projects["tenth"], projects["small JPEGs"]),
