@@ -13,7 +13,7 @@ from medloop.data.places import Places
 from medloop.errors import UserError
 from medloop.recipe import DataSection
 
-NOT_IMAGES = frozenset((".csv", ".json", ".txt", ".md", ".yaml", ".yml", ".xml", ".xlsx", ".db", ".py", ".npz"))
+NOT_IMAGES = (".csv", ".json", ".txt", ".md", ".yaml", ".yml", ".xml", ".xlsx", ".db", ".py", ".npz")
 
 
 def read_folder(section: DataSection, places: Places) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def image_names(root: Path) -> Iterator[tuple[str, list[str]]]:
                     files.append(entry.name)
                 elif entry.is_dir(follow_symlinks=False) and not _is_hidden(entry.name):
                     waiting.append(f"{folder}{entry.name}/")
-        names = [name for name in files if name[name.rfind(".") :].lower() not in NOT_IMAGES and name[0] != "."]
+        names = [name for name in files if not name.lower().endswith(NOT_IMAGES) and not _is_hidden(name)]
         if names:
             yield folder, names
 

@@ -138,7 +138,7 @@ def _cut(row: str, texts: int) -> Any:
 
 def _filled(column: Any, others: Any) -> Any:
     """The column, with the others where it says nothing."""
-    # Most often it does everywhere or nowhere, which needs no copy.
+    # Most often it says nothing at all, and then no copy is needed.
     return others if column.null_count == len(column) else pc.coalesce(column, others)
 
 

@@ -36,8 +36,7 @@ def ingest(project: Project) -> str:
     with ThreadPoolExecutor(1) as beside:
         version = beside.submit(manifest.fingerprint, cases)
         manifest.write_cases(cases, project.work / "cases.parquet")
-    labels = cases.loc[cases["quarantined"].isna(), "label"]
-    counts = ", ".join(f"{n} {name}" for name, n in labels.value_counts().items())
+    counts = ", ".join(f"{n} {name}" for name, n in manifest.usable(cases)["label"].value_counts().items())
     return f"{len(cases)} cases ({counts}), data version {version.result()[:12]}"
 
 
