@@ -212,6 +212,29 @@ def test_the_pixel_hash_knows_a_picture_in_any_file() -> None:
     assert len({pixel_hash(decode(data).pixels) for data in same}) == 1
 
 
+def test_grey_is_grey_however_it_was_stored() -> None:
+    picture = Image.fromarray(grey())
+    palette = picture.quantize(256)
+    files = {mode: saved(picture.convert(mode), "PNG") for mode in ("L", "LA", "RGB", "RGBA")}
+    files |= {"BMP": saved(picture.convert("RGB"), "BMP"), "P": saved(palette, "PNG")}
+    # Whatever colour stands where nothing shows.
+    hidden = np.dstack([grey(), grey(), grey(), np.full_like(grey(), 255)])
+    hidden[0, 0] = [9, 200, 30, 0]
+    shown = grey()
+    shown[0, 0] = 0
+    for data in files.values():
+        np.testing.assert_array_equal(decode(data).pixels, grey())
+    np.testing.assert_array_equal(decode(saved(Image.fromarray(hidden), "PNG")).pixels, shown)
+
+
+def test_one_coloured_pixel_keeps_the_colours() -> None:
+    pixels = np.dstack([grey()] * 3)
+    for channel in range(3):
+        marked = pixels.copy()
+        marked[5, 7, channel] ^= 1
+        np.testing.assert_array_equal(decode(png(marked)).pixels, marked)
+
+
 def test_the_pixel_hash_tells_pictures_apart() -> None:
     other = grey()
     other[3, 3] ^= 1

@@ -69,6 +69,14 @@ def test_grey_in_three_channels_is_the_same_in_each() -> None:
     np.testing.assert_array_equal(array, np.repeat(one, 3, axis=2))
 
 
+@pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_how_grey_was_stored_changes_nothing(channels: int, fit: str) -> None:
+    preparer = ImagePreparer.from_json({"size": 40, "channels": channels, "fit": fit, "rule": DecodeRule().to_json()})
+    once, thrice = (preparer.prepare(png(pixels)) for pixels in (grey(77, 61), np.dstack([grey(77, 61)] * 3)))
+    np.testing.assert_array_equal(once, thrice)
+
+
 def test_colour_becomes_grey_by_its_brightness() -> None:
     pure = np.zeros((16, 48, 3), np.uint8)
     for channel in range(3):

@@ -61,11 +61,10 @@ class ImagePreparer:
         picture = _to_grey(pixels) if channels == 1 else pixels
         if picture.shape[:2] != (height, width):
             picture = _FITTERS[self.fit](picture, height, width)
-        if picture.ndim == 2:
-            picture = picture[..., None]
+        if picture.ndim == 3:
+            return np.ascontiguousarray(picture)
         # Grey becomes colour last, so that one channel is resized instead of three.
-        wide = np.repeat(picture, channels, axis=2) if picture.shape[2] != channels else picture
-        return np.ascontiguousarray(wide)
+        return np.ascontiguousarray(picture[..., None]) if channels == 1 else _in_colour(picture)
 
     def to_json(self) -> dict[str, Any]:
         """Gives plain data that from_json takes back."""
@@ -95,6 +94,12 @@ def _to_grey(pixels: Pixels) -> Pixels:
 
     # ITU-R BT.601, as in nearly every tool; equal channels stay what they are.
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _in_colour(grey: Pixels) -> Pixels:
+    import cv2
+
+    return np.asarray(cv2.merge((grey, grey, grey)), np.uint8)
 
 
 def _crop(pixels: Pixels, height: int, width: int) -> Pixels:
