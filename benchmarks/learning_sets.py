@@ -21,14 +21,14 @@ SIZE = 224
 SCAN_SIZE = 400
 
 
-def learning_project(folder: Path, count: int, *, size: int = SIZE) -> Project:
+def learning_project(folder: Path, count: int, *, size: int = SIZE, channels: int = 3) -> Project:
     """A project with `count` pictures: those that BENCH_IMAGES names, else phantoms, one slice a patient."""
     given = os.environ.get("BENCH_IMAGES")
     images = Path(given).resolve() if given else folder / "phantoms"
     if not images.is_dir():
         # What a network without weights can tell apart, else the AUC would say nothing.
         write(PhantomSpec(kind="six_kinds", patients=count, size=SCAN_SIZE, slices=(1, 1)), images)
-    project = image_project(folder / "project", images, size=size, channels=3)
+    project = image_project(folder / "project", images, size=size, channels=channels)
     stages.ingest(project)
     cases = manifest.usable(project.cases())
     # The same number of every class, as far as they reach.

@@ -19,8 +19,9 @@ from medloop.serve.load import Load, Target, form_of, load, request_of
 from medloop.serve.memory import family_megabytes
 from medloop.settings import Settings
 
-# The small one makes the way to the model a large share; the large one is what pictures are judged at.
-SIZES = (96, 224)
+# Size and channels of what the network takes: one channel, as a recipe has it for scans unless it says otherwise, and
+# three, as the tutorials have it. At 96 pixels the way to the model is a large share; at 224 pictures are judged.
+NETWORKS = ((96, 1), (224, 1), (224, 3))
 ROUNDS, SECONDS = 5, 3.0
 TIMES = {8: 4.0, 32: 6.0}
 OF_BARE = 0.8
@@ -35,21 +36,22 @@ class Served:
 
 
 def measure() -> list[Row]:
-    """Access control and journal on, against both, in turns, at either size."""
+    """Access control and journal on, against both, in turns, for each network."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        return [row for size in SIZES for row in _at(size, root)]
+        return [row for size, channels in NETWORKS for row in _with(size, channels, root)]
 
 
-def _at(size: int, root: Path) -> list[Row]:
-    bundle, data = image_bundle(root, size, precision="int8"), picture(root)
-    home = root / f"service{size}"
+def _with(size: int, channels: int, root: Path) -> list[Row]:
+    bundle, data = image_bundle(root, size, channels=channels, precision="int8"), picture(root)
+    home = root / f"service{size}x{channels}"
     home.mkdir()
+    what = f"{BACKBONE}, {size} pixels, {channels} channel{'s' * (channels > 1)}"
     with medloop(bundle, data, home) as ours, tutorial(size, data, root) as theirs:
-        return compare(size, bundle, data, ours, theirs)
+        return compare(what, bundle, data, ours, theirs)
 
 
-def compare(size: int, bundle: Path, data: bytes, ours: Served, theirs: Served) -> list[Row]:
+def compare(what: str, bundle: Path, data: bytes, ours: Served, theirs: Served) -> list[Row]:
     """Rounds of all three, the middle one of each."""
     predictor, rows = Predictor.load(bundle), []
     for at_once, times in TIMES.items():
@@ -58,9 +60,9 @@ def compare(size: int, bundle: Path, data: bytes, ours: Served, theirs: Served) 
             limits.append(bench.bare(predictor, bundle, data, seconds=SECONDS))
             mine.append(load(ours.target, at_once=at_once, seconds=SECONDS))
             other.append(load(theirs.target, at_once=at_once, seconds=SECONDS))
-        what = f"{BACKBONE}, {size} pixels, {at_once} at once"
-        rows.append(_against_them(what, bench.middle(mine), bench.middle(other), times))
-        rows.append(_against_bare(what, bench.middle(mine), median(limits)))
+        case = f"{what}, {at_once} at once"
+        rows.append(_against_them(case, bench.middle(mine), bench.middle(other), times))
+        rows.append(_against_bare(case, bench.middle(mine), median(limits)))
     return [*rows, _memory(family_megabytes(ours.pid) or 0.0, family_megabytes(theirs.pid) or 0.0)]
 
 

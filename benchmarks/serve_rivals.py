@@ -37,7 +37,7 @@ def measure() -> list[Row]:
     """Each in an environment of its own below BENCH_RIVALS, or a temporary folder; keys and journal here alone."""
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         root = Path(temporary)
-        bundle, data = image_bundle(root, SIZE, precision="fp32"), picture(root)
+        bundle, data = image_bundle(root, SIZE, channels=3, precision="fp32"), picture(root)
         home = root / "service"
         home.mkdir()
         targets = {"service": stack.enter_context(medloop(bundle, data, home)).target}

@@ -14,10 +14,11 @@ from medloop.steps import stages
 COUNT = 150
 
 
-def image_bundle(root: Path, size: int, *, precision: str) -> Path:
+def image_bundle(root: Path, size: int, *, channels: int, precision: str) -> Path:
     """A network for pictures of this size, with a project of its own below the root."""
-    (root / f"{size}").mkdir()
-    project = learning_project(root / f"{size}", COUNT, size=size)
+    place = root / f"{size}x{channels}"
+    place.mkdir()
+    project = learning_project(place, COUNT, size=size, channels=channels)
     stages.prepare(project)
     learn(project, BACKBONE, mode="finetune", epochs=1, patience=0)
     section = ExportSection.model_validate({"precision": precision})
