@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -35,7 +36,10 @@ def measure() -> list[Row]:
             BACKBONE, classes=len(learning.classes), pictures=learning.pixels(seen), y=learning.y[seen]
         )
         ours: list[float] = []
-        works = {"plain": plain.epoch, "medloop": partial(_one_epoch, project, learning, ours)}
+        works: dict[str, Callable[[], object]] = {
+            "plain": plain.epoch,
+            "medloop": partial(_one_epoch, project, learning, ours),
+        }
         seconds = interleaved(works, before=lambda: None, rounds=ROUNDS)
     theirs = len(seen) / seconds["plain"]
     ratio = median(ours) / theirs

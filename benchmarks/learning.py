@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def _measure(project: Project, backbone: str) -> list[Row]:
     seen, tested = part_of(project, "train"), part_of(project, "test")
     y, truth = (np.array([classes.index(label) for label in part["label"]]) for part in (seen, tested))
     plain = PlainHead(backbone, classes=len(classes), size=SIZE, paths=seen["path"].tolist(), y=y)
-    works = {
+    works: dict[str, Callable[[], object]] = {
         "plain": plain.epoch,
         "once": partial(_all_of_it, project, backbone, views=1),
         "views": partial(_all_of_it, project, backbone, views=VIEWS),
@@ -100,5 +101,5 @@ def _probabilities(project: Project, backbone: str) -> Floats:
     model.load_state_dict(load_file(project.work / "trained" / "weights.safetensors"))
     images = torch.from_numpy(np.asarray(pictures.images[rows])).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        logits = torch.cat([model(part.float())[0] for part in images.split(BATCH)])
+        logits = torch.cat([model(part.float())[0] for part in torch.split(images, BATCH)])
     return np.asarray(logits.double().softmax(1).numpy())

@@ -42,7 +42,8 @@ def learning_project(folder: Path, count: int, *, size: int = SIZE, channels: in
 def part_of(project: Project, part: str) -> pd.DataFrame:
     """The cases of one part."""
     splits = pd.read_parquet(project.work / "splits.parquet")
-    return project.cases().set_index("case_id").loc[splits.loc[splits["part"] == part, "case_id"]]
+    chosen: pd.DataFrame = project.cases().set_index("case_id").loc[splits.loc[splits["part"] == part, "case_id"]]
+    return chosen
 
 
 def forget(project: Project) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from benchmarks.learning_sets import SIZE, learn, learning_project, part_of
@@ -71,7 +72,7 @@ def _compare(project: Project) -> list[Row]:
     return [*rows, _agreement(float(np.mean(agree)), len(agree))]
 
 
-def _in_torch(classifier: torch.nn.Module, inputs: dict[str, np.ndarray]) -> torch.Tensor:  # type: ignore[type-arg]
+def _in_torch(classifier: torch.nn.Module, inputs: dict[str, NDArray[np.float32]]) -> torch.Tensor:
     with torch.inference_mode():
         return torch.as_tensor(classifier(torch.from_numpy(inputs["image"]))[0])
 

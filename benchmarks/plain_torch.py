@@ -67,7 +67,7 @@ class PlainHead:
         return torch.from_numpy(np.array(small)).permute(2, 0, 1).contiguous().float()
 
     def _batches(self) -> Iterator[torch.Tensor]:
-        yield from torch.randperm(len(self.y)).split(BATCH)
+        yield from torch.split(torch.randperm(len(self.y)), BATCH)
 
     def _step(self, rows: torch.Tensor) -> None:
         loss = cross_entropy(self.head(self.seen[rows]), self.y[rows])
@@ -87,7 +87,7 @@ class PlainFinetune:
     def epoch(self) -> None:
         """One turn over all pictures in a new order."""
         self.model.train()
-        for rows in torch.randperm(len(self.y)).split(BATCH):
+        for rows in torch.split(torch.randperm(len(self.y)), BATCH):
             loss = cross_entropy(self.model(self.pictures[rows].float())[0], self.y[rows])
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from medloop.bundle.predictor import Predictor
 from medloop.errors import BrokenBundle, GateRefusal, UserError
 from medloop.registry import mirror
 from medloop.registry.mirror import MirroredStore, mirror_to, open_store, publish
-from medloop.registry.store import Champion, ModelStore, champion_in
+from medloop.registry.store import BROKEN, Champion, ModelStore, champion_in
 from medloop.serve.champion import Serving, Watcher, load_champion
 from medloop.settings import Settings, SigningSettings, StorageSettings
 from medloop.storage import list_uris
-from medloop.storage.objects import StorageAway, remove_older, upload
+from medloop.storage.objects import StorageAway, read, remove_older, upload
 
 from .test_signing import make_keys
 from .versions import bundle_like, report_of, verdict_on
@@ -79,13 +80,14 @@ class Looking:
         self.serving = serving
 
 
-def test_what_serves_is_copied_whole_with_the_pointer(bucket: Put, store: ModelStore) -> None:
+def test_what_serves_and_what_may_shadow_it_are_copied_whole_with_the_pointers(bucket: Put, store: ModelStore) -> None:
     assert mirror_to(PLACE, store) == f"copied to {PLACE}"
-    folder = store.version(1).folder
-    files = {f"versions/1/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*") if path.is_file()}
-    assert keys() == {*files, "champion.json"}
+    folders = [store.version(number).folder for number in (1, 3)]
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    everything = {*(path.relative_to(store.folder).as_posix() for path in paths), "champion.json", "challenger.json"}
+    assert keys() == everything
     assert mirror_to(f"{PLACE}/", store) == f"copied to {PLACE}/"
-    assert keys() == {*files, "champion.json"}
+    assert keys() == everything
 
 
 def test_without_a_champion_or_an_address_nothing_is_copied(bucket: Put, tmp_path: Path, store: ModelStore) -> None:
@@ -114,6 +116,102 @@ def test_the_copy_serves_and_follows_promotions_and_rollbacks(
     assert service.refused == []
     assert copy.challenger() is None
     assert [one.number for one in copy.versions()] == [2, 3]
+
+
+def test_the_copy_follows_who_may_shadow(bucket: Put, store: ModelStore, copy: MirroredStore, golden: Path) -> None:
+    service = Follower(store, copy)
+    assert service.follow() == (1, 3)
+    register(store, golden, "four")
+    assert service.follow() == (1, 4)
+    # Who is promoted shadows nobody, whatever the object store still says.
+    store.promote(4, by="me")
+    stale = read(f"{PLACE}/challenger.json", seconds=10.0)
+    assert stale is not None
+    publish(store, PLACE)
+    bucket("models/challenger.json", stale)
+    assert service.look() == (4, None)
+    assert service.follow() == (4, None)
+    store.rollback(by="me")
+    register(store, golden, "five")
+    assert service.follow() == (1, 5)
+    assert brought(copy) == {"1", "4", "5"}
+
+
+def test_a_challenger_outlives_a_restart_while_the_object_store_is_away(
+    bucket: Put, store: ModelStore, copy: MirroredStore, golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Follower(store, copy)
+    assert service.follow() == (1, 3)
+    register(store, golden, "four")
+    publish(store, PLACE)
+    with monkeypatch.context() as hidden:
+        away(hidden)
+        again = MirroredStore(PLACE, copy.folder, limits=mirror.Limits())
+        for one in (copy, again):
+            with pytest.raises(StorageAway):
+                one.follow_challenger()
+            assert one.challenger() == copy.version(3)
+    for one in (copy, again):
+        one.follow_challenger()
+        assert one.challenger() == copy.version(4)
+
+
+@pytest.mark.parametrize("name", ["versions/3/version.json", "challenger.json"])
+def test_a_broken_challenger_is_told_once_and_shadows_nobody(
+    name: str, bucket: Put, store: ModelStore, copy: MirroredStore, golden: Path
+) -> None:
+    service = Follower(store, copy)
+    publish(store, PLACE)
+    for content in (b"{}", b"[1", b'{"version": 3, "bundle": "0"}', b'{"version": "../3", "bundle": ""}'):
+        bucket(f"models/{name}", content)
+        with pytest.raises(BROKEN):
+            MirroredStore(PLACE, copy.folder, limits=mirror.Limits()).follow_challenger()
+    assert service.look() == (1, None)
+    with pytest.raises(BROKEN):
+        copy.follow_challenger()
+    copy.follow_challenger()
+    assert service.look() == (1, None)
+    register(store, golden, "four")
+    assert service.follow() == (1, 4)
+
+
+class Follower:
+    """A machine that serves and shadows what is copied to it: the numbers of both."""
+
+    def __init__(self, store: ModelStore, copy: MirroredStore) -> None:
+        self.store, self.copy = store, copy
+
+    def follow(self) -> tuple[int, int | None]:
+        publish(self.store, PLACE)
+        self.copy.follow_challenger()
+        return self.look()
+
+    def look(self) -> tuple[int, int | None]:
+        version = load_champion(self.copy).version
+        challenger = self.copy.challenger()
+        return int(version), challenger.number if challenger else None
+
+
+def test_a_bundle_that_served_once_is_fetched_again(
+    bucket: Put, store: ModelStore, copy: MirroredStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.version(1).bundle
+    publish(store, PLACE)
+    service = Looking(copy)
+    for number in (2, 3):
+        store.promote(number, by="me")
+        publish(store, PLACE)
+        service.look()
+    assert brought(copy) == {"2", "3"}
+    found = copy.find(first, version="1")
+    assert found == copy.versions_folder / "1" / "bundle"
+    assert Predictor.load(found).hash == first
+    for version in ("7", "unregistered", "2"):
+        assert copy.find("0" * 64, version=version) is None
+    away(monkeypatch)
+    assert copy.find(first, version="1") == found
+    with pytest.raises(StorageAway):
+        copy.find("0" * 64, version="2")
 
 
 def test_while_the_object_store_is_away_the_old_version_goes_on_even_after_a_restart(

@@ -9,10 +9,12 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from medloop.case import Row
 from medloop.registry.mirror import open_store, publish
 from medloop.registry.store import ModelStore
 from medloop.settings import load_settings
-from medloop.storage import write_json
+from medloop.storage import read_json, write_json
+from tests.serve.challengers import contested_store, is_right, shadows
 from tests.serve.processes import Running, serving
 from tests.serve.test_lifecycle import BODY, Callers, metrics, register, serves, wait_for
 
@@ -80,6 +82,25 @@ def root(tmp_path: Path) -> Path:
 def answers_go_on(callers: Callers) -> None:
     count = len(callers.answers)
     wait_for(lambda: len(callers.answers) > count + 20)
+
+
+def test_a_challenger_shadows_where_the_model_store_was_copied_to(
+    objects: ObjectStore, golden: Path, rows: list[Row], root: Path, tmp_path: Path
+) -> None:
+    store = contested_store(golden, tmp_path / "project")
+    publish(store, PLACE)
+    settings = {**read_json(root / "config.yaml"), "shadow": {"idle": False, "share": 1.0}}
+    write_json(root / "config.yaml", settings)
+    with serving(cwd=root) as service, service.client() as client:
+        wait_for(lambda: service.process.pid in shadows().values())
+        assert client.post("/v1/predictions", json={"records": rows}).status_code == 200
+        wait_for(lambda: client.get("/v1/shadow").json().get("scored") == len(rows))
+        is_right(client.get("/v1/shadow").json(), store, rows)
+        # Promoted, it shadows nobody.
+        store.promote(2, by="me")
+        publish(store, PLACE)
+        wait_for(lambda: not set(shadows().values()) & {service.process.pid})
+        assert serves(client) == "2"
 
 
 def copy_of(root: Path) -> ModelStore:

@@ -11,10 +11,14 @@ import httpx
 import pytest
 
 from medloop.errors import BrokenBundle, UserError
+from medloop.registry.signing import sign_bundle
 from medloop.registry.store import ModelStore
 from medloop.serve.champion import load_champion
 from medloop.serve.run import address_of, check_address, listen, run_service
-from medloop.settings import ServeSettings, Settings
+from medloop.settings import ServeSettings, Settings, SigningSettings
+from medloop.storage import write_json
+from tests.registry.test_signing import make_keys
+from tests.registry.versions import bundle_like
 from tests.serve.processes import serving
 
 EVERYBODY = "0.0.0.0"  # noqa: S104 - which must be refused
@@ -101,6 +105,18 @@ def test_the_address_is_one_that_opens() -> None:
 def test_without_a_champion_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"found: no champion.*\n  to do: run `medloop run`"):
         load_champion(ModelStore(tmp_path / "models"))
+
+
+def test_where_signatures_are_demanded_a_bundle_that_is_named_needs_one_beside_it(golden: Path, tmp_path: Path) -> None:
+    private, public = make_keys(tmp_path, "ours")
+    settings = Settings(signing=SigningSettings(verify_key=public.name))
+    bundle = bundle_like(golden, tmp_path / "one" / "bundle", name="one")
+    with pytest.raises(BrokenBundle, match="must be signed to serve here"):
+        run_service(settings, folder=tmp_path, bundle=bundle, port=0)
+    sign_bundle(bundle, bundle.parent / "bundle.sig", key=private)
+    write_json(tmp_path / "config.yaml", {"signing": {"verify_key": public.name}})
+    with serving("--bundle", bundle, "--no-auth", cwd=tmp_path) as service, service.client() as client:
+        assert client.get("/v1/model").json()["name"] == "one"
 
 
 def test_a_changed_bundle_does_not_start(golden: Path, tmp_path: Path) -> None:

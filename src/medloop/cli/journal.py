@@ -28,10 +28,11 @@ def verify(noted: Noted = None) -> None:
 @app.command()
 def replay(prediction_id: Annotated[str, typer.Argument(help="The prediction's id.")], bundle: Bundle = None) -> None:
     """Compute a past prediction again and hold it against what was answered."""
+    from medloop.registry.mirror import open_store
     from medloop.settings import load_settings
     from medloop.steps.journal import replay as compute_again
 
     with opened() as feedback:
-        found = compute_again(feedback, prediction_id, models=here() / load_settings(here()).models, bundle=bundle)
+        found = compute_again(feedback, prediction_id, models=open_store(load_settings(here()), here()), bundle=bundle)
     label = found.again.label or f"abstained ({found.again.reason})"
     typer.echo(f"{label}, as was answered {found.stored.at}; largest difference {found.difference:.2g}")

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from medloop.errors import BrokenBundle, UserError
-from medloop.registry.store import BROKEN, DESCRIPTION, POINTER, Champion, ModelStore, Version
+from medloop.registry.store import (
+    BROKEN,
+    CHALLENGER,
+    DESCRIPTION,
+    POINTER,
+    Champion,
+    ModelStore,
+    Numbered,
+    Version,
+)
 from medloop.settings import Settings
 from medloop.storage import Limits, file_lock, place, sha256_bytes, write_json
-from medloop.storage.objects import list_objects, read, upload
+from medloop.storage.objects import StorageAway, list_objects, read, upload, write
 
 CACHE = "models-cache"
 POINTER_SECONDS = 10.0
@@ -28,6 +38,7 @@ class MirroredStore(ModelStore):
     def __init__(self, uri: str, folder: Path, *, limits: Limits, verify_key: Path | None = None) -> None:
         super().__init__(folder, verify_key=verify_key)
         self._uri, self._limits = uri.rstrip("/"), limits
+        self._seen: bytes | None = None
 
     def pointer(self) -> bytes | None:
         """The pointer as it is there now."""
@@ -39,9 +50,17 @@ class MirroredStore(ModelStore):
             try:
                 return self._checked(champion)
             except BROKEN:
-                folder = self.versions_folder / str(champion.version)
-                place(f"{self._uri}/versions/{champion.version}", folder, limits=self._limits)
+                self._fetch(champion.version)
             return self._checked(champion)
+
+    def find(self, bundle: str, *, version: str) -> Path | None:
+        """The folder of exactly this bundle, fetched where it is not here any more."""
+        found = super().find(bundle, version=version)
+        if found is not None or not version.isdigit() or not list_objects(f"{self._uri}/versions/{version}"):
+            return found
+        with file_lock(self.folder / ".lock"):
+            self._fetch(int(version))
+        return super().find(bundle, version=version)
 
     def kept(self) -> Champion | None:
         """What served here last, for the days when the object store is away."""
@@ -51,12 +70,34 @@ class MirroredStore(ModelStore):
         """Remember what serves, and remove what did before its predecessor."""
         with file_lock(self.folder / ".lock"):
             write_json(self.folder / POINTER, asdict(champion))
+            shadowing = self.challenger()
+            kept = {champion.version, champion.previous, shadowing.number if shadowing else None}
             for folder in self.versions_folder.iterdir():
-                if folder.is_dir() and folder.name not in (str(champion.version), str(champion.previous)):
+                if folder.is_dir() and folder.name not in map(str, kept):
                     shutil.rmtree(folder)
 
-    def challenger(self) -> None:
-        """None: only what serves is brought."""
+    def follow_challenger(self) -> None:
+        """Bring the version that may shadow, as the object store has it now; what is broken is tried once."""
+        pointer = read(f"{self._uri}/{CHALLENGER}", seconds=POINTER_SECONDS)
+        if pointer is None or pointer == self._seen:
+            return
+        seen, self._seen = self._seen, pointer
+        try:
+            self._bring_challenger(_named_in(pointer))
+        except StorageAway:
+            self._seen = seen
+            raise
+
+    def challenger(self) -> Version | None:
+        """The version that may shadow, if it is here."""
+        try:
+            named = _named_in((self.folder / CHALLENGER).read_bytes())
+        except (FileNotFoundError, UserError):
+            return None
+        champion = self.champion()
+        if named is None or (champion is not None and champion.version == named.version):
+            return None
+        return self._here(named)
 
     def check_changeable(self) -> None:
         """Always raises: the folder is a copy."""
@@ -67,6 +108,28 @@ class MirroredStore(ModelStore):
         )
         error.http_status = 409
         raise error
+
+    def _fetch(self, number: int) -> None:
+        place(f"{self._uri}/versions/{number}", self.versions_folder / str(number), limits=self._limits)
+
+    def _bring_challenger(self, named: Numbered | None) -> None:
+        with file_lock(self.folder / ".lock"):
+            if named is not None and self._here(named) is None:
+                self._fetch(named.version)
+            write_json(self.folder / CHALLENGER, asdict(named) if named else None)
+        if named is not None and self._here(named) is None:
+            raise BrokenBundle(
+                "a challenger must be the bundle that was registered",
+                found=f"other bytes in version {named.version}",
+                hint="run `medloop models verify` in the project",
+            )
+
+    def _here(self, named: Numbered) -> Version | None:
+        try:
+            version = self.version(named.version)
+        except BROKEN:
+            return None
+        return version if version.numbered == named else None
 
     def _checked(self, champion: Champion) -> Path:
         version = self.version(champion.version)
@@ -111,18 +174,36 @@ def mirror_to(uri: str | None, store: ModelStore) -> str:
 
 
 def publish(store: ModelStore, uri: str) -> None:
-    """Copy the version that serves, then the pointer, so that the pointer never names what is not there."""
+    """Copy what serves, then what may shadow it; each pointer goes last, so that it never names what is not there."""
     uri = uri.rstrip("/")
     # What is read under the lock is written under it, so that of two promotions the later one stays.
     with file_lock(store.folder / ".mirror.lock"):
         champion = store.champion()
-        if champion is not None:
-            _copy(store.version(champion.version), f"{uri}/versions/{champion.version}")
-            upload([store.folder / POINTER], [f"{uri}/{POINTER}"])
+        if champion is None:
+            return
+        _copy(store.version(champion.version), uri)
+        upload([store.folder / POINTER], [f"{uri}/{POINTER}"])
+        challenger = store.challenger()
+        if challenger is not None:
+            _copy(challenger, uri)
+        write(f"{uri}/{CHALLENGER}", json.dumps(asdict(challenger.numbered) if challenger else None).encode())
 
 
-def _copy(version: Version, uri: str) -> None:
+def _named_in(pointer: bytes) -> Numbered | None:
+    """The version that may shadow, if there is one."""
+    try:
+        content = json.loads(pointer)
+        named = Numbered(**content) if content is not None else None
+        if named is None or (type(named.version) is int and named.version > 0):
+            return named
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise UserError(f"{CHALLENGER} must say what may shadow", found="something else", hint="promote a version again")
+
+
+def _copy(version: Version, store: str) -> None:
     """The description goes last: where it is, the version is whole."""
+    uri = f"{store}/versions/{version.number}"
     there = list_objects(uri)
     description = version.folder / DESCRIPTION
     _refuse_another(version, f"{uri}/{DESCRIPTION}", description.read_bytes(), there)

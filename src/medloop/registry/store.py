@@ -17,6 +17,8 @@ from medloop.registry.signing import check_signature, sign_bundle
 from medloop.storage import atomic_folder, file_lock, read_json, sha256_file, write_json
 
 POINTER = "champion.json"
+# Where a store is followed from afar, as a copy has not all versions.
+CHALLENGER = "challenger.json"
 LINK = "latest"
 METADATA = "promotion_metadata.json"
 DESCRIPTION = "version.json"
@@ -24,6 +26,14 @@ SIGNATURE = "bundle.sig"
 # What a version that is not as it should be makes its readers raise.
 BROKEN = (UserError, OSError, ValueError, TypeError, LookupError)
 RESTORE = "restore the version's folder from a backup, or roll back: `medloop models rollback`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """A version, and the hash of its bundle."""
+
+    version: int
+    bundle: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +46,11 @@ class Version:
     verdict: Verdict
     created: str
     by: str = ""
+
+    @property
+    def numbered(self) -> Numbered:
+        """What names it wherever it lies."""
+        return Numbered(version=self.number, bundle=self.bundle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +129,12 @@ class ModelStore:
     def bundle(self, number: int) -> Path:
         """The bundle of a version, its signature checked where one is demanded; the Predictor checks its bytes."""
         version = self.version(number)
-        self._check_signature(version)
+        self.check_signed(version.folder / "bundle")
         return version.folder / "bundle"
+
+    def find(self, bundle: str, *, version: str) -> Path | None:  # noqa: ARG002 - for stores that must fetch it
+        """The folder of exactly this bundle; `version` is the name that it served under."""
+        return next((one.folder / "bundle" for one in self.versions() if one.bundle == bundle), None)
 
     def champion(self) -> Champion | None:
         """What serves now."""
@@ -142,6 +161,9 @@ class ModelStore:
 
     def check_changeable(self) -> None:
         """Raises where versions must not be changed; here they may."""
+
+    def follow_challenger(self) -> None:
+        """Told now and then by whoever shadows; here every version is at hand."""
 
     def challenger(self) -> Version | None:
         """The newest version that came after the champion and has not served; it may shadow it."""
@@ -197,6 +219,11 @@ class ModelStore:
             self._check_may_serve(version)
             return self._point(version, previous=now.version, by=by)
 
+    def check_signed(self, bundle: Path) -> None:
+        """Raises where signatures are demanded and none that fits lies beside the bundle's folder."""
+        if self.verify_key is not None:
+            check_signature(bundle, bundle.parent / SIGNATURE, key=self.verify_key)
+
     def verify(self) -> list[str]:
         """What is wrong with the store; the mirrors of the pointer are repaired on the way."""
         with self._locked():
@@ -218,7 +245,7 @@ class ModelStore:
     def _check_may_serve(self, version: Version) -> None:
         if problems := _problems(version):
             raise BrokenBundle("a version must be as it was registered", found="; ".join(problems), hint=RESTORE)
-        self._check_signature(version)
+        self.check_signed(version.folder / "bundle")
         _check_binding(version.bundle, version.verdict)
         edition = files.read_meta(version.folder / "bundle")["edition"]
         if not version.verdict.passed or version.verdict.smoke or edition != version.verdict.edition:
@@ -229,13 +256,9 @@ class ModelStore:
                 hint="mend what the gate names and train again; the rules are in params.yaml, section gate",
             )
 
-    def _check_signature(self, version: Version) -> None:
-        if self.verify_key is not None:
-            check_signature(version.folder / "bundle", version.folder / SIGNATURE, key=self.verify_key)
-
     def _signature_problems(self, version: Version) -> list[str]:
         try:
-            self._check_signature(version)
+            self.check_signed(version.folder / "bundle")
         except BrokenBundle as error:
             return [f"version {version.number}: {error.found}"]
         return []

@@ -17,7 +17,7 @@ from medloop.errors import UserError
 from medloop.feedback import open_feedback
 from medloop.registry.mirror import open_store
 from medloop.registry.store import ModelStore
-from medloop.serve.champion import Watcher, load_serving
+from medloop.serve.champion import Serving, Watcher, load_serving
 from medloop.serve.engine import cores
 from medloop.settings import Settings
 
@@ -41,6 +41,13 @@ class Plan:
     def store(self) -> ModelStore:
         """The model store to follow where no bundle is given."""
         return open_store(self.settings, self.folder)
+
+    def load_given(self, *, threads: int) -> Serving:
+        """The bundle that was named, signed where the settings demand that."""
+        if self.bundle is None:
+            raise RuntimeError("no bundle was named")
+        self.store.check_signed(self.bundle)
+        return load_serving(self.bundle, threads=threads)
 
 
 def run_service(
@@ -82,7 +89,7 @@ def build_app(plan: Plan) -> FastAPI:
     watcher = Watcher(store, threads=threads)
     # The model is read while the libraries of the service load.
     with ThreadPoolExecutor(1) as beside:
-        loading = beside.submit(partial(load_serving, plan.bundle, threads=threads) if plan.bundle else watcher.load)
+        loading = beside.submit(partial(plan.load_given, threads=threads) if plan.bundle else watcher.load)
         from medloop.serve.app import create_app
         from medloop.serve.service import Service
 

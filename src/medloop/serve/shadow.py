@@ -20,8 +20,9 @@ from medloop.errors import BrokenBundle, UserError
 from medloop.feedback import FeedbackAway, StoredPrediction
 from medloop.feedback.reading import Mark, Reader, settled
 from medloop.registry.mirror import open_store
+from medloop.registry.store import Numbered
 from medloop.serve.logs import log_to_stderr
-from medloop.serve.shadow_report import NOTHING_TO_DO, Numbered, ShadowReport, Task
+from medloop.serve.shadow_report import NOTHING_TO_DO, ShadowReport, Task
 from medloop.storage import file_lock
 
 log = logging.getLogger("medloop.shadow")

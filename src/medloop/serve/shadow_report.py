@@ -10,20 +10,12 @@ from typing import Any, Self
 
 from medloop.bundle.tally import Tally
 from medloop.errors import UserError
-from medloop.registry.store import ModelStore
+from medloop.registry.store import ModelStore, Numbered
 from medloop.settings import Settings
 from medloop.storage import read_json, write_json
 
 # The exit code of a process that has written down why the pair cannot be compared.
 NOTHING_TO_DO = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbered:
-    """A version of the model store, and the hash of its bundle."""
-
-    version: int
-    bundle: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +31,7 @@ class Pair:
         champion, challenger = store.champion(), store.challenger()
         return cls(
             champion=Numbered(version=champion.version, bundle=champion.bundle) if champion else None,
-            challenger=Numbered(version=challenger.number, bundle=challenger.bundle) if challenger else None,
+            challenger=challenger.numbered if challenger else None,
         )
 
     @classmethod

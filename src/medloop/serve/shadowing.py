@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from medloop.registry.store import POINTER, ModelStore
+from medloop.registry.store import CHALLENGER, POINTER, ModelStore
 from medloop.serve.shadow_report import NOTHING_TO_DO, Pair, ShadowReport, Task, file_of
 from medloop.settings import Settings
+from medloop.storage.objects import StorageAway
 
 log = logging.getLogger("medloop.shadow")
 
@@ -25,13 +26,14 @@ MOST_DEATHS = 5
 # Whoever has lived for so long did not die of the challenger as such.
 LONG_LIFE_SECONDS = 600.0
 END_SECONDS = 3.0
+JOIN_SECONDS = 10.0
 HUNG = (signal.SIGPROF, signal.SIGALRM)
 
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from medloop.serve.shadow import main; main()"
 # Threads of a library for arithmetic would take what the budget does not give.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, ...]
 
 
 class Shadowing:
@@ -57,7 +59,8 @@ class Shadowing:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        # What it fetches just then need not come to its end.
+        self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
         # The first look comes late, so that the service's first answer does not wait for it.
@@ -69,6 +72,10 @@ class Shadowing:
         self._stop()
 
     def _look(self) -> None:
+        if self._settings.shadow.enabled:
+            # Whoever follows the champion says that the object store is away.
+            with suppress(StorageAway):
+                self._store.follow_challenger()
         stamp = self._stamp()
         if stamp != self._seen:
             self._seen = stamp
@@ -81,14 +88,13 @@ class Shadowing:
             self._start()
 
     def _stamp(self) -> Stamp:
-        """Changes with the pointer and with every version that comes or goes."""
-        found = [0, 0, 0]
-        with suppress(OSError):
-            found[0] = self._store.versions_folder.stat().st_mtime_ns
-        with suppress(OSError):
-            state = (self._store.folder / POINTER).stat()
-            found[1:] = [state.st_mtime_ns, state.st_ino]
-        return found[0], found[1], found[2]
+        """Changes with the pointers and with every version that comes or goes."""
+        found = []
+        for path in (self._store.versions_folder, self._store.folder / POINTER, self._store.folder / CHALLENGER):
+            with suppress(OSError):
+                state = path.stat()
+                found += [state.st_mtime_ns, state.st_ino]
+        return tuple(found)
 
     def _turn_to(self, pair: Pair) -> None:
         if pair == self._pair and not self._idle:

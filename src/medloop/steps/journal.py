@@ -69,13 +69,13 @@ def note_promotion(root: Path, settings: FeedbackSettings, champion: Champion, *
     return "in the journal"
 
 
-def replay(feedback: Feedback, prediction_id: str, *, models: Path, bundle: Path | None = None) -> Replayed:
+def replay(feedback: Feedback, prediction_id: str, *, models: ModelStore, bundle: Path | None = None) -> Replayed:
     """Compute an answer again; it must be the same, or the error says why it cannot be computed."""
     stored = feedback.prediction(prediction_id)
     if stored is None:
         raise UserError("a prediction must be stored", found="none of this id", hint="check the id")
     case = _kept_input(feedback, stored)
-    predictor = Predictor.load(find_bundle(stored.prediction.bundle, models=models, bundle=bundle))
+    predictor = Predictor.load(find_bundle(stored.prediction, models=models, bundle=bundle))
     again = predictor.predict([case])[0]
     difference = _difference(stored.prediction, again)
     if difference > TOLERANCE or _decided(stored.prediction) != _decided(again):
@@ -87,20 +87,20 @@ def replay(feedback: Feedback, prediction_id: str, *, models: Path, bundle: Path
     return Replayed(stored=stored, again=again, difference=difference)
 
 
-def find_bundle(digest: str, *, models: Path, bundle: Path | None = None) -> Path:
-    """The folder that holds exactly the bundle of this hash."""
-    if bundle is not None:
-        if files.verify(bundle) == digest:
-            return bundle
+def find_bundle(answer: Prediction, *, models: ModelStore, bundle: Path | None = None) -> Path:
+    """The folder that holds exactly the bundle that gave the answer."""
+    if bundle is None:
+        found = models.find(answer.bundle, version=answer.version)
     else:
-        for version in ModelStore(models).versions():
-            if version.bundle == digest:
-                return version.folder / "bundle"
-    raise UserError(
-        "the bundle that gave the answer must be there",
-        found=f"none with the hash {digest[:12]} in " + ("the folder given" if bundle else "the model store"),
-        hint="restore it, or name its folder with --bundle",
-    )
+        found = bundle if files.verify(bundle) == answer.bundle else None
+    if found is None:
+        where = "the folder given" if bundle else "the model store"
+        raise UserError(
+            "the bundle that gave the answer must be there",
+            found=f"none with the hash {answer.bundle[:12]} in {where}",
+            hint="restore it, or name its folder with --bundle",
+        )
+    return found
 
 
 def _kept_input(feedback: Feedback, stored: StoredPrediction) -> Any:

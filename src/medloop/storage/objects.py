@@ -80,6 +80,13 @@ def upload(paths: Sequence[Path], uris: Sequence[str]) -> None:
             s3.put([str(path) for path in paths[lot]], [_key(uri) for uri in uris[lot]])
 
 
+def write(uri: str, content: bytes) -> None:
+    """Make a small object, or give it another content."""
+    s3 = _s3()
+    with _explained(uri):
+        s3.pipe_file(_key(uri), content)
+
+
 def remove_older(uri: str, before: datetime) -> int:
     """Remove the objects under a prefix that were written before a time; how many that were."""
     s3 = _s3()
