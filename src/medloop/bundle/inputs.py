@@ -87,7 +87,7 @@ class ImageInput:
         pixels = self.preparer.fit_pixels(decoded.pixels)
         complaint = None
         # A grey model's input is grey already, whatever the file was.
-        seen = pixels if decoded.pixels.ndim == self.preparer.channels == 3 else decoded.pixels
+        seen = decoded.pixels if self.preparer.channels == 1 else pixels
         if contrast_of(pixels) < self.contrast:
             complaint = "blank picture"
         elif colour_of(seen) > self.colour:

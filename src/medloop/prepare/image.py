@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from medloop.errors import UnknownName, UserError
-from medloop.prepare.decode import DEFAULT_RULE, decode
+from medloop.prepare.decode import DEFAULT_RULE, decode, plain
 from medloop.prepare.rule import Decoded, DecodeRule, Pixels
 
 FIELDS = ("size", "channels", "fit", "rule")
@@ -58,13 +58,13 @@ class ImagePreparer:
     def fit_pixels(self, pixels: Pixels) -> Pixels:
         """Does the second half of prepare, for those who need the decoded picture as well."""
         height, width, channels = self.shape
-        picture = _to_grey(pixels) if channels == 1 else pixels
+        # Grey becomes colour last, so that one channel is resized instead of three.
+        picture = _to_grey(pixels) if channels == 1 else plain(pixels)
         if picture.shape[:2] != (height, width):
             picture = _FITTERS[self.fit](picture, height, width)
-        if picture.ndim == 3:
-            return np.ascontiguousarray(picture)
-        # Grey becomes colour last, so that one channel is resized instead of three.
-        return np.ascontiguousarray(picture[..., None]) if channels == 1 else _in_colour(picture)
+        if picture.ndim == 2:
+            picture = picture[..., None] if channels == 1 else _in_colour(picture)
+        return np.ascontiguousarray(picture)
 
     def to_json(self) -> dict[str, Any]:
         """Gives plain data that from_json takes back."""

@@ -92,7 +92,7 @@ def _checked_window(window: object) -> tuple[float, float]:
 
 
 class Decoded(NamedTuple):
-    """One picture of 8 bits, H x W or, in colour, H x W x 3 (red first), with what may be kept of its file."""
+    """One picture of 8 bits, H x W or H x W x 3 (red first), with what may be kept of its file."""
 
     pixels: Pixels
     mode: str
