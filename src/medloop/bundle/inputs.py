@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medloop.case import Row
 from medloop.errors import RejectedInput, UnknownName
+from medloop.prepare.decode import plain
 from medloop.prepare.header import glance
 from medloop.prepare.image import ImagePreparer
 from medloop.prepare.rule import Decoded, Pixels
@@ -84,10 +85,12 @@ class ImageInput:
     def picture(self, data: bytes | Decoded) -> Picture:
         """One prepared picture, and what is wrong with it."""
         decoded = data if isinstance(data, Decoded) else self.decode(data)
-        pixels = self.preparer.fit_pixels(decoded.pixels)
+        # Most scans are grey, and are looked for colours once.
+        shown = plain(decoded.pixels)
+        pixels = self.preparer.fit_pixels(shown)
         complaint = None
         # A grey model's input is grey already, whatever the file was.
-        seen = decoded.pixels if self.preparer.channels == 1 else pixels
+        seen = shown if self.preparer.channels == 1 or shown.ndim == 2 else pixels
         if contrast_of(pixels) < self.contrast:
             complaint = "blank picture"
         elif colour_of(seen) > self.colour:
