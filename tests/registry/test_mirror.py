@@ -80,6 +80,23 @@ class Looking:
         self.serving = serving
 
 
+class Follower:
+    """A machine that serves and shadows what is copied to it: the numbers of both."""
+
+    def __init__(self, store: ModelStore, copy: MirroredStore) -> None:
+        self.store, self.copy = store, copy
+
+    def follow(self) -> tuple[int, int | None]:
+        publish(self.store, PLACE)
+        self.copy.follow_challenger()
+        return self.look()
+
+    def look(self) -> tuple[int, int | None]:
+        version = load_champion(self.copy).version
+        challenger = self.copy.challenger()
+        return int(version), challenger.number if challenger else None
+
+
 def test_what_serves_and_what_may_shadow_it_are_copied_whole_with_the_pointers(bucket: Put, store: ModelStore) -> None:
     assert mirror_to(PLACE, store) == f"copied to {PLACE}"
     folders = [store.version(number).folder for number in (1, 3)]
@@ -173,23 +190,6 @@ def test_a_broken_challenger_is_told_once_and_shadows_nobody(
     assert service.look() == (1, None)
     register(store, golden, "four")
     assert service.follow() == (1, 4)
-
-
-class Follower:
-    """A machine that serves and shadows what is copied to it: the numbers of both."""
-
-    def __init__(self, store: ModelStore, copy: MirroredStore) -> None:
-        self.store, self.copy = store, copy
-
-    def follow(self) -> tuple[int, int | None]:
-        publish(self.store, PLACE)
-        self.copy.follow_challenger()
-        return self.look()
-
-    def look(self) -> tuple[int, int | None]:
-        version = load_champion(self.copy).version
-        challenger = self.copy.challenger()
-        return int(version), challenger.number if challenger else None
 
 
 def test_a_bundle_that_served_once_is_fetched_again(

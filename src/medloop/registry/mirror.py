@@ -18,6 +18,7 @@ from medloop.registry.store import (
     ModelStore,
     Numbered,
     Version,
+    named_in,
 )
 from medloop.settings import Settings
 from medloop.storage import Limits, file_lock, place, sha256_bytes, write_json
@@ -83,7 +84,7 @@ class MirroredStore(ModelStore):
             return
         seen, self._seen = self._seen, pointer
         try:
-            self._bring_challenger(_named_in(pointer))
+            self._bring_challenger(_challenger_in(pointer))
         except StorageAway:
             self._seen = seen
             raise
@@ -91,7 +92,7 @@ class MirroredStore(ModelStore):
     def challenger(self) -> Version | None:
         """The version that may shadow, if it is here."""
         try:
-            named = _named_in((self.folder / CHALLENGER).read_bytes())
+            named = _challenger_in((self.folder / CHALLENGER).read_bytes())
         except (FileNotFoundError, UserError):
             return None
         champion = self.champion()
@@ -189,16 +190,11 @@ def publish(store: ModelStore, uri: str) -> None:
         write(f"{uri}/{CHALLENGER}", json.dumps(asdict(challenger.numbered) if challenger else None).encode())
 
 
-def _named_in(pointer: bytes) -> Numbered | None:
+def _challenger_in(pointer: bytes) -> Numbered | None:
     """The version that may shadow, if there is one."""
-    try:
-        content = json.loads(pointer)
-        named = Numbered(**content) if content is not None else None
-        if named is None or (type(named.version) is int and named.version > 0):
-            return named
-    except (ValueError, TypeError, RecursionError):
-        pass
-    raise UserError(f"{CHALLENGER} must say what may shadow", found="something else", hint="promote a version again")
+    if pointer.strip() == b"null":
+        return None
+    return named_in(Numbered, pointer, must=f"{CHALLENGER} must say what may shadow")
 
 
 def _copy(version: Version, store: str) -> None:

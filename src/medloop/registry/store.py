@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medloop.bundle import files
 from medloop.case import RuleOutcome, Verdict
@@ -64,15 +64,23 @@ class Champion:
     by: str
 
 
+Named = TypeVar("Named", Champion, Numbered)
+
+
 def champion_in(pointer: bytes) -> Champion:
     """What the pointer's bytes say."""
+    return named_in(Champion, pointer, must=f"{POINTER} must say what serves")
+
+
+def named_in(kind: type[Named], pointer: bytes, *, must: str) -> Named:
+    """The version that a pointer's bytes name, or an error that says what they must do."""
     try:
-        champion = Champion(**json.loads(pointer))
-        if type(champion.version) is int and champion.version > 0:
-            return champion
+        named = kind(**json.loads(pointer))
+        if type(named.version) is int and named.version > 0:
+            return named
     except (ValueError, TypeError, RecursionError):
         pass
-    raise UserError(f"{POINTER} must say what serves", found="something else", hint="promote a version again")
+    raise UserError(must, found="something else", hint="promote a version again")
 
 
 def write_verdict(verdict: Verdict, path: Path) -> None:

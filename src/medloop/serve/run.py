@@ -42,13 +42,6 @@ class Plan:
         """The model store to follow where no bundle is given."""
         return open_store(self.settings, self.folder)
 
-    def load_given(self, *, threads: int) -> Serving:
-        """The bundle that was named, signed where the settings demand that."""
-        if self.bundle is None:
-            raise RuntimeError("no bundle was named")
-        self.store.check_signed(self.bundle)
-        return load_serving(self.bundle, threads=threads)
-
 
 def run_service(
     settings: Settings,
@@ -89,7 +82,7 @@ def build_app(plan: Plan) -> FastAPI:
     watcher = Watcher(store, threads=threads)
     # The model is read while the libraries of the service load.
     with ThreadPoolExecutor(1) as beside:
-        loading = beside.submit(partial(plan.load_given, threads=threads) if plan.bundle else watcher.load)
+        loading = beside.submit(partial(_load, plan.bundle, store, threads) if plan.bundle else watcher.load)
         from medloop.serve.app import create_app
         from medloop.serve.service import Service
 
@@ -109,6 +102,12 @@ def build_app(plan: Plan) -> FastAPI:
     # The collector would go through all of this again and again, and every answer would wait for it.
     gc.freeze()
     return app
+
+
+def _load(bundle: Path, store: ModelStore, threads: int) -> Serving:
+    """A bundle that was named, signed where the store demands that."""
+    store.check_signed(bundle)
+    return load_serving(bundle, threads=threads)
 
 
 def build_worker(plan: Plan) -> FastAPI:
