@@ -68,7 +68,7 @@ def count_hits(project: Project) -> tuple[int, int]:
     for case in tested_cases(project):
         nodule = truth.get(case["path"].partition("phantoms/")[2])
         data = (project.root / case["path"]).read_bytes()
-        if nodule is None or predictor.predict([data])[0].label != case["label"]:
+        if nodule is None or predictor.predict([data], patients=[0])[0].label != case["label"]:
             continue
         rightly += 1
         hits += is_hit(predictor.evidence(data)[1], nodule, size=int(case["width"]))

@@ -136,7 +136,7 @@ def _footprint(bundle: Path, section: GateSection, tests: LockedCases) -> dict[s
         case: Inputs = [tests.cases[0].values] if tests.files is None else tests.files[:1]
         for _ in range(WARM_UPS + TIMED):
             started = time.perf_counter()
-            predictor.predict(case)
+            predictor.predict(case, patients=[0])
             seconds.append(time.perf_counter() - started)
         found["latency_ms"] = 1000 * median(seconds[WARM_UPS:])
     return found
