@@ -119,7 +119,8 @@ class PrepareSection(Strict):
     channels: Literal[1, 3] = 1
     fit: Literal["pad", "stretch", "crop"] = "pad"
     window: str | tuple[float, float] = "auto"
-    frame: Literal["refuse", "first", "middle"] = "refuse"
+    # Of a DICOM file of many frames; all: each is a slice of its patient, for a model that decides per patient.
+    frame: Literal["refuse", "first", "middle", "all"] = "refuse"
     max_categories: Annotated[int, Field(ge=2)] = 50
 
 

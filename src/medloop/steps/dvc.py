@@ -46,7 +46,8 @@ def _stage(name: str, stage: Stage, source: str | None, work: str) -> dict[str, 
     return {
         "cmd": f"medloop {name}",
         **deps,
-        "params": [*stage.sections, {LOCK: [f"stages.{name}"]}],
+        # By whole sections: DVC wants every key that it is told of to be in the file.
+        "params": [*dict.fromkeys(section.partition(".")[0] for section in stage.sections), {LOCK: [f"stages.{name}"]}],
         "outs": outs,
     }
 

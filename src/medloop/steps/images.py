@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from medloop.bundle import files
 from medloop.errors import UserError
-from medloop.recipe import ModelSection
+from medloop.prepare.rule import DecodeRule
+from medloop.recipe import ModelSection, Recipe
 from medloop.steps.project import Project
 from medloop.steps.tracked import content_name, epoch_log, flat_params
 from medloop.steps.versions import store_of
@@ -52,11 +53,24 @@ def files_of(project: Project, cases: Any) -> FileBytes | None:
     return FileBytes(project, cases["path"].tolist()) if has_images(project) else None
 
 
+def ingest_rule(recipe: Recipe) -> DecodeRule:
+    """How ingest and audit read files of many frames; frames that are pictures of their own are windowed there."""
+    section = recipe.prepare
+    if section.frame != "all":
+        return DecodeRule(frame=section.frame)
+    if recipe.export.per != "patient":
+        raise UserError(
+            "prepare.frame: all makes slices of frames, which only a model that decides per patient puts together",
+            found=f"export.per: {recipe.export.per}",
+            hint="set export.per: patient, or prepare.frame: first or middle",
+        )
+    return DecodeRule(frame="all", window=section.window)
+
+
 def prepare_images(project: Project, cases: Any, task: Mapping[str, Any]) -> str:
     """The cases' files -> one array of one size."""
     from medloop.prepare.image import ImagePreparer
     from medloop.prepare.prepared_images import ImageFiles, write_prepared_images
-    from medloop.prepare.rule import DecodeRule
 
     section = project.recipe.prepare
     preparer = ImagePreparer(

@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,11 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "ingest": Stage(
-        run=stages.ingest, reads=(), sections=("data",), writes=("cases.parquet",), parts=("data", "prepare")
+        run=stages.ingest,
+        reads=(),
+        sections=("data", "prepare.frame", "prepare.window"),
+        writes=("cases.parquet",),
+        parts=("data", "prepare"),
     ),
     "audit": Stage(
         run=stages.audit,
@@ -156,7 +162,7 @@ def _key(project: Project, name: str) -> str:
     recipe = project.recipe.model_dump(mode="json")
     content: dict[str, Any] = {
         "code": code_hash(name),
-        "sections": {section: recipe[section] for section in stage.sections},
+        "sections": {section: reduce(getitem, section.split("."), recipe) for section in stage.sections},
         "reads": {path: _hash(project.work / path) for path in stage.reads},
         "smoke": project.smoke,
     }

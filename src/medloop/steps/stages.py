@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medloop.errors import GateRefusal, UserError
+from medloop.prepare.decode import DEFAULT_RULE
+from medloop.prepare.rule import DecodeRule
 from medloop.recipe import read_yaml
 from medloop.settings import Settings
 from medloop.steps import images
@@ -32,7 +35,7 @@ def ingest(project: Project) -> str:
     # Only images can carry patients in their headers, so only they need the key.
     key = patient_key(project.root, project.settings) if find_source(data.source).gives == "images" else None
     places = places_of(project.root, project.settings, raw=project.work / "raw", key=key, sha256=data.sha256)
-    cases = read_source(data, places)
+    cases = read_source(data, replace(places, rule=images.ingest_rule(project.recipe)))
     with ThreadPoolExecutor(1) as beside:
         version = beside.submit(manifest.fingerprint, cases)
         manifest.write_cases(cases, project.work / "cases.parquet")
@@ -46,12 +49,27 @@ def audit(project: Project) -> str:
 
     section = project.recipe.audit
     reference = manifest.read_cases(project.root / section.reference) if section.reference else None
-    result = examine(project.root, project.cases(), section, folder=project.work / "audit", reference=reference)
+    result = examine(
+        project.root,
+        project.cases(),
+        section,
+        folder=project.work / "audit",
+        reference=reference,
+        rule=images.ingest_rule(project.recipe),
+    )
     counts = {kind: sum(one.severity == kind for one in result.findings) for kind in ("severe", "warning", "note")}
     return ", ".join(f"{n} {kind}" for kind, n in counts.items()) + f"; see {project.shown('audit/audit.html')}"
 
 
-def examine(root: Path, cases: Any, section: AuditSection, *, folder: Path, reference: Any = None) -> Audit:
+def examine(
+    root: Path,
+    cases: Any,
+    section: AuditSection,
+    *,
+    folder: Path,
+    reference: Any = None,
+    rule: DecodeRule = DEFAULT_RULE,
+) -> Audit:
     """Audit a manifest of either kind and write what was found."""
     if cases["path"].isna().all():
         from medloop.audit.report import write_audit
@@ -60,10 +78,10 @@ def examine(root: Path, cases: Any, section: AuditSection, *, folder: Path, refe
         result = audit_table(cases, section, reference=reference)
         write_audit(result, cases, section, folder)
         return result
-    return _examine_images(root, cases, section, folder)
+    return _examine_images(root, cases, section, folder, rule)
 
 
-def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path) -> Audit:
+def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path, rule: DecodeRule) -> Audit:
     from medloop.audit.image_report import write_image_audit
     from medloop.audit.images import audit_images
     from medloop.prepare.sandbox import Sandbox
@@ -71,7 +89,10 @@ def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path)
     scratch = folder.with_name(f".{folder.name}.scratch")
     with Sandbox() as sandbox:
         result = audit_images(
-            cases, lambda path: sandbox.decode((root / path).read_bytes()).pixels, section, scratch=scratch
+            cases,
+            lambda path: sandbox.decode((root / path).read_bytes(), rule=rule).pixels,
+            section,
+            scratch=scratch,
         )
     write_image_audit(result, cases, section, folder)
     return result
