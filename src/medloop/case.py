@@ -20,6 +20,8 @@ class Case:
     label: str
     source: str
     patient_id: str | None = None
+    # The patient where one is known, else the study or series of somebody.
+    group_id: str | None = None
     path: str | None = None
     values: Row = field(default_factory=dict)
     quarantined: str | None = None

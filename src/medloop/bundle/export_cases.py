@@ -68,7 +68,8 @@ def read_export_cases(trained: Path, splits: Path, pictures: PreparedImages) -> 
         train_fold=fold[train].astype(np.int64),
         held=held,
         held_y=y[held],
-        held_groups=parts["group"].to_numpy()[held].tolist(),
+        # Patients who look alike share a group, but each of them is answered.
+        held_groups=parts["patient" if "patient" in parts else "group"].to_numpy()[held].tolist(),
         held_logits=logits,
         held_from=held_from,
         held_learned=learned,

@@ -21,7 +21,7 @@ from medloop.bundle.inputs import Complaints, ImageInput, Picture, find_input, m
 from medloop.bundle.session import ONNX_ERRORS, open_session
 from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput, UserError
-from medloop.prepare.rule import Decoded, Pixels
+from medloop.prepare.rule import Decoded, Frames, Pixels
 
 PLAIN_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, UserError, ValueError, zipfile.BadZipFile)
 MISFITS: tuple[type[Exception], ...] = (*ONNX_ERRORS, *PLAIN_ERRORS)
@@ -120,9 +120,7 @@ class Predictor:
         started = time.perf_counter()
         return self.decide(self.score(cases), patients, started=started)
 
-    def decide(
-        self, scores: Scores, patients: Sequence[Hashable] | None = None, *, started: float
-    ) -> list[Prediction]:
+    def decide(self, scores: Scores, patients: Sequence[Hashable] | None = None, *, started: float) -> list[Prediction]:
         """The answers that follow from scores; the work on them began at `started`."""
         if patients is None or not self.needs_patients:
             patients = range(len(scores.probabilities))
@@ -148,6 +146,10 @@ class Predictor:
     def decode(self, data: bytes) -> Decoded:
         """The picture of a file, for a caller that needs it besides the answer; the other methods take it, too."""
         return self._images().decode(data)
+
+    def frames(self, data: bytes, *, start: int = 0, patient_key: bytes | None = None) -> Frames:
+        """Some of the pictures of a file, from one on: one, or each frame where the bundle takes all of them."""
+        return self._images().frames(data, start=start, patient_key=patient_key)
 
     def fit(self, decoded: Decoded) -> Picture:
         """A decoded picture as the model takes it, for a caller that lets go of the large one."""

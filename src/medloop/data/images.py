@@ -98,12 +98,10 @@ def manifest_of_images(
             check_labels(found.labels, section)
         shown = places.shown(root)
         if apart:
-            examined = list(examined)
-            found, paths = _with_frames(found, examined, shown, places.shown(places.frames))
-        else:
-            paths = [f"{shown}/{key}" for key in found.keys]
+            parts = list(examined)
+            return _manifest(*_with_frames(found, parts, shown, places.shown(places.frames)), parts, source)
         # Now that all files are known, and other processes are at work.
-        return _manifest(found, examined, paths, source)
+        return _manifest(found, [f"{shown}/{key}" for key in found.keys], examined, source)
 
 
 def _with_frames(found: Found, examined: Iterable[Examined], shown: str, frames: str) -> tuple[Found, list[str]]:
@@ -124,7 +122,7 @@ def _with_frames(found: Found, examined: Iterable[Examined], shown: str, frames:
     return spread, paths
 
 
-def _manifest(found: Found, examined: Iterable[Examined], paths: list[str], source: str) -> pd.DataFrame:
+def _manifest(found: Found, paths: list[str], examined: Iterable[Examined], source: str) -> pd.DataFrame:
     keys, labels = found.keys, found.labels
     case_ids = _texts([case_id(source, key) for key in keys])
     # All that is known before the facts is brought into the order of the manifest while they are found.

@@ -136,8 +136,9 @@ def _joined(texts: pd.Series[Any]) -> Any:
 def case_of(row: Mapping[str, Any]) -> Case:
     """One row of the manifest as a case."""
     plain: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in row.items()}
+    known = ("case_id", "label", "source", "patient_id", "group_id", "path", "quarantined")
     return Case(
-        **{name: plain[name] for name in ("case_id", "label", "source", "patient_id", "path", "quarantined")},
+        **{name: plain[name] for name in known},
         values={n.removeprefix(VALUE_PREFIX): value for n, value in plain.items() if n.startswith(VALUE_PREFIX)},
     )
 

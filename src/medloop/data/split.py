@@ -61,6 +61,7 @@ def split_cases(
             "part": placed.mask(why != "", OUT),
             "fold": table["group"].map(folds).fillna(NO_FOLD).astype(int),
             "group": table["group"],
+            "patient": _patients(table),
             "why": why,
         }
     )
@@ -141,6 +142,12 @@ def _hash(*parts: object) -> str:
 def _class_counts(table: pd.DataFrame) -> dict[str, Counts]:
     counts = pd.crosstab(table["group"], table["label"])
     return {str(group): row for group, row in zip(counts.index, counts.to_numpy(float), strict=True)}
+
+
+def _patients(table: pd.DataFrame) -> pd.Series[str]:
+    """Whom each case is of, by the least of the case ids of that patient, study or series, or by its own."""
+    known = table["group_id"].fillna(table["patient_id"])
+    return table.groupby(known)["case_id"].transform("min").fillna(table["case_id"])
 
 
 def _groups(table: pd.DataFrame, together: Iterable[Sequence[str]]) -> list[str]:

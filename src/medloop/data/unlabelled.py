@@ -40,10 +40,10 @@ def _has_classes(root: Path) -> bool:
 
 def _found_in(root: Path) -> Iterator[Found]:
     for folder, names in image_names(root):
-        nothing = [None] * len(names)
-        yield Found(
-            keys=[folder + name for name in names], labels=[NO_CLASS] * len(names), patients=nothing, given=nothing
-        )
+        found = Found()
+        for name in names:
+            found.add(folder + name, NO_CLASS)
+        yield found
 
 
 def _are_patients(cases: pd.DataFrame) -> bool:

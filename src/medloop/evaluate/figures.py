@@ -60,7 +60,10 @@ def measure_bundle(
     y = _numbers(cases, decider.classes)
     rows: list[Row] = [case.values for case in cases]
     scores = predictor.score(rows if files is None else files)
-    patients: Sequence[Hashable] = groups if decider.per == "patient" else range(len(cases))
+    # Those who look alike are tied together in `groups`, but answered one by one, as in service.
+    patients: Sequence[Hashable] = [case.group_id or case.patient_id or case.case_id for case in cases]
+    if decider.per != "patient":
+        patients = range(len(cases))
     answers = decider.answers(scores.probabilities, scores.embedding, scores.complaints, patients)
     is_positive = np.isin(decider.classes, list(decider.positive))
     y = np.array([sickest(y[members], is_positive) for members in answers.members])

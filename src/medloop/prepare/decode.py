@@ -60,9 +60,7 @@ def decode(
     return identifiers.attach(only(frames), patient_key)
 
 
-def decode_apart(
-    data: bytes, rule: DecodeRule, limits: DecodeLimits, *, start: int = 0
-) -> tuple[Frames, Identifiers]:
+def decode_apart(data: bytes, rule: DecodeRule, limits: DecodeLimits, *, start: int = 0) -> tuple[Frames, Identifiers]:
     """Decodes frames, and gives the identifiers apart, so that the key need not be where strangers' files are read."""
     header = read_header(data, limits)
     if header.format != "dicom":

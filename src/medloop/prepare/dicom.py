@@ -53,9 +53,7 @@ def _quiet() -> Iterator[None]:
             logger.disabled = was
 
 
-def _decode(
-    outline: Outline, rule: DecodeRule, limits: DecodeLimits, start: int
-) -> tuple[Frames, Identifiers]:
+def _decode(outline: Outline, rule: DecodeRule, limits: DecodeLimits, start: int) -> tuple[Frames, Identifiers]:
     dataset = _read(outline)
     shape = _read_shape(dataset)
     chosen = _choose_frames(shape.frames, rule, limits)

@@ -74,9 +74,10 @@ def replay(feedback: Feedback, prediction_id: str, *, models: ModelStore, bundle
     stored = feedback.prediction(prediction_id)
     if stored is None:
         raise UserError("a prediction must be stored", found="none of this id", hint="check the id")
-    case = _kept_input(feedback, stored)
+    cases = _kept_inputs(feedback, stored)
     predictor = Predictor.load(find_bundle(stored.prediction, models=models, bundle=bundle))
-    again = predictor.predict([case])[0]
+    # All that an answer was given for is of one patient.
+    again = predictor.predict(cases, patients=[0] * len(cases))[0]
     difference = _difference(stored.prediction, again)
     if difference > TOLERANCE or _decided(stored.prediction) != _decided(again):
         raise UserError(
@@ -103,9 +104,9 @@ def find_bundle(answer: Prediction, *, models: ModelStore, bundle: Path | None =
     return found
 
 
-def _kept_input(feedback: Feedback, stored: StoredPrediction) -> Any:
-    """The picture or row, if it is still there."""
-    found = feedback.input_of(stored)
+def _kept_inputs(feedback: Feedback, stored: StoredPrediction) -> Any:
+    """The row, the picture or all slices, if they are still there."""
+    found = feedback.inputs_of(stored)
     if found is None:
         settings = feedback.settings
         why = f"expired after {settings.keep_days} days" if settings.keep_inputs else "not kept (feedback.keep_inputs)"
