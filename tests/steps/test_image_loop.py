@@ -53,7 +53,7 @@ def test_the_loop_ends_with_a_version_that_serves(pictures: Project) -> None:
 def test_the_report_counts_patients_where_the_bundle_decides_by_patient(pictures: Project) -> None:
     report = read_json(pictures.work / "report" / "report.json")
     splits = pd.read_parquet(pictures.work / "splits.parquet").query("part == 'test'")
-    assert report["n_test"] == splits["group"].nunique() < len(splits)
+    assert report["n_test"] == splits["patient"].nunique() < len(splits)
 
 
 def test_the_report_shows_the_most_wrong_and_what_an_untrained_network_makes_of_the_same_cases(
@@ -82,11 +82,14 @@ def test_a_folder_is_answered_and_a_bad_file_is_named(pictures: Project, tmp_pat
     for number, path in enumerate(pictures.cases()["path"][:3]):
         (tmp_path / "scans" / f"{number}.png").write_bytes((pictures.root / path).read_bytes())
     (tmp_path / "scans" / "notes.png").write_text("no picture", "utf-8")
-    said = medloop("predict", "scans", "--bundle", pictures.work / "bundle", "--out", "answers.csv", cwd=tmp_path)
+    rows = [f"scans/{number}.png,p{number // 2}" for number in range(3)]
+    (tmp_path / "who.csv").write_text("\n".join(["file,patient", *rows]), "utf-8")
+    words = ("--patients", "who.csv", "--bundle", pictures.work / "bundle", "--out", "answers.csv")
+    said = medloop("predict", "scans", *words, cwd=tmp_path)
     assert said.code == 0, said.err
     with (tmp_path / "answers.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [bool(row["rejected"]) for row in rows] == [False, False, False, True]
+        answers = list(csv.DictReader(file))
+    assert [(row["patient"], bool(row["rejected"])) for row in answers] == [("", True), ("p0", False), ("p1", False)]
 
 
 def test_a_heatmap_is_a_picture(pictures: Project) -> None:

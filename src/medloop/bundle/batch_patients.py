@@ -52,8 +52,8 @@ def sort_files(predictor: Predictor, uris: Sequence[str], whose: Whose, read: Re
         else:
             found.patients.setdefault(patient, []).append(uri)
     if nameless:
-        error = needs_patients(len(nameless), hint=HINT)
-        raise RejectedInput(error.must, found=f"{error.found}, such as {nameless[0]}", hint=error.hint)
+        refusal = needs_patients(len(nameless), hint=HINT)
+        raise RejectedInput(refusal.must, found=f"{refusal.found}, such as {nameless[0]}", hint=refusal.hint)
     return found
 
 

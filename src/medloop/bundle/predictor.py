@@ -46,13 +46,6 @@ class Scores:
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in SCORED}
         return cls(**arrays, complaints=[one for part in parts for one in part.complaints])
 
-    def apart(self) -> list[Scores]:
-        """The scores of each case on its own."""
-        return [
-            Scores(**{name: getattr(self, name)[row : row + 1] for name in SCORED}, complaints=[complaint])
-            for row, complaint in enumerate(self.complaints)
-        ]
-
 
 class Predictor:
     """A verified bundle, ready to answer for rows or for the bytes of images, as it was made for."""
