@@ -32,7 +32,7 @@ RECIPE = {
     "prepare": {"size": 32, "frame": "all"},
     "model": {"name": "backbone", "backbone": "test_resnet"},
     "train": {"mode": "head"},
-    "export": {"per": "patient", "combine": "noisy-or", "threshold": "youden"},
+    "export": {"per": "patient", "combine": "noisy-or", "threshold": "youden", "precision": "fp32"},
     "evaluate": {"draws": 100},
 }
 
