@@ -13,10 +13,10 @@ import numpy as np
 
 from medloop.bundle.inputs import Picture
 from medloop.bundle.kept_input import keepable_png
+from medloop.bundle.patients import pseudonym
 from medloop.bundle.predictor import Predictor, Scores, needs_patients
 from medloop.errors import RejectedInput
 from medloop.feedback import Answered, Slice
-from medloop.prepare.decode import keyed_hash
 from medloop.serve.answering import MOST_PICTURES, Asker
 from medloop.serve.answers import Answer
 from medloop.serve.engine import Engine
@@ -101,7 +101,7 @@ class PatientAnswering:
         self, files: Sequence[Upload], seen: Sequence[list[_Seen] | RejectedInput]
     ) -> tuple[dict[str, list[_Seen]], dict[int, RejectedInput]]:
         """The slices of each patient, without the patients of whom some slice cannot be used."""
-        named = [keyed_hash(file.patient, self._key) if file.patient else None for file in files]
+        named = [pseudonym(file.patient, self._key) for file in files]
         rejected = {number: one for number, one in enumerate(seen) if isinstance(one, RejectedInput)}
         incomplete = {named[number] for number in rejected} - {None}
         slices: dict[str, list[_Seen]] = {}
