@@ -94,5 +94,7 @@ class Verdict:
     smoke: bool = False
     gate: dict[str, Any] = field(default_factory=dict)
     champion: dict[str, Any] | None = None
+    # Where it is another one than the champion.
+    reference: dict[str, Any] | None = None
     looks: int = 0
     warnings: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ NOTES: dict[str, frozenset[str]] = {
     "swap": frozenset({"version", "bundle", "previous", "found"}),
     "promotion": frozenset({"version", "bundle", "previous", "by"}),
     "rollback": frozenset({"version", "bundle", "previous", "by"}),
+    "reference": frozenset({"version", "bundle", "previous", "by"}),
     "refusal": frozenset({"status", "error", "method", "route", "key", "role", "trace_id"}),
 }
 

@@ -284,14 +284,19 @@ class GateRule(Strict):
 
 
 class GateSection(Strict):
-    """What must hold before a version may serve; the defaults are those of the tutorials, and no more."""
+    """What must hold before a version may serve; the defaults refuse what is no better than one constant answer."""
 
     rules: tuple[GateRule, ...] = (
-        GateRule(metric="cv_recall_mean", at_least=0.95),
-        GateRule(metric="cv_recall_std", at_most=0.05),
+        GateRule(metric="test_roc_auc", at_least=0.7, bound="lower"),
+        GateRule(metric="test_balanced_accuracy", at_least=0.55, bound="lower"),
+        GateRule(metric="test_abstention_rate", at_most=0.5, bound="upper"),
+        GateRule(metric="test_roc_auc", not_worse_by=0.03),
     )
     # The chance to notice what is there for which "need n >= ..." is computed.
     power: Probability = 0.8
+    # How many bundles are to be compared with the reference version on one edition: they share half of the error
+    # budget, and all that come after them the other half.
+    looks: Annotated[int, Field(ge=1, le=1000)] = 3
     # ignore: a champion of other classes, or one that cannot answer these cases, is not compared with.
     champion: Literal["compare", "ignore"] = "compare"
     # Audit findings that may not have been accepted; `any` stands for all.

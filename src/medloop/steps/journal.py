@@ -14,6 +14,7 @@ from medloop.case import Prediction
 from medloop.errors import UserError
 from medloop.feedback import StoredPrediction, open_feedback
 from medloop.feedback.records import Head
+from medloop.registry.reference import Reference
 from medloop.registry.store import Champion, ModelStore
 from medloop.settings import FeedbackSettings
 
@@ -55,11 +56,22 @@ def _head_of(noted: str) -> Head:
 
 def note_promotion(root: Path, settings: FeedbackSettings, champion: Champion, *, kind: str = "promotion") -> str:
     """Tell the journal what serves from now on (`promotion` or `rollback`); the sentence says how that went."""
+    return _note(root, settings, kind, champion, previous=champion.previous)
+
+
+def note_reference(root: Path, settings: FeedbackSettings, reference: Reference, *, previous: int | None) -> str:
+    """Tell the journal which version later ones are held against; the sentence says how that went."""
+    return _note(root, settings, "reference", reference, previous=previous)
+
+
+def _note(
+    root: Path, settings: FeedbackSettings, kind: str, named: Champion | Reference, *, previous: int | None
+) -> str:
     content = {
-        "version": str(champion.version),
-        "bundle": champion.bundle,
-        "previous": None if champion.previous is None else str(champion.previous),
-        "by": champion.by,
+        "version": str(named.version),
+        "bundle": named.bundle,
+        "previous": None if previous is None else str(previous),
+        "by": named.by,
     }
     try:
         with closing(open_feedback(settings, root=root)) as feedback:
