@@ -311,14 +311,17 @@ def test_a_second_person_promotes_where_the_verdict_or_the_caller_says_so(
     assert store.promote(plain.number, by="Ann").by == "Ann"
 
 
-def test_the_newest_that_has_not_served_is_the_challenger(store: ModelStore, register: Register) -> None:
+def test_the_newest_that_passed_and_has_not_served_is_the_challenger(store: ModelStore, register: Register) -> None:
     assert store.challenger() is None
     store.promote(register("one").number, by="me")
     assert store.challenger() is None
     register("two", smoke=True)
-    refused = register("three", passed=False)
-    assert store.challenger() == refused
-    store.promote(register("four").number, by="me")
+    register("three", passed=False)
+    assert store.challenger() is None
+    passed = register("four")
+    register("five", passed=False)
+    assert store.challenger() == passed
+    store.promote(passed.number, by="me")
     assert store.challenger() is None
     store.rollback(by="me")
     assert store.challenger() is None
