@@ -81,5 +81,5 @@ def _bound_of_perfect(metric: str, truth: IntArray, classes: int) -> float:
 
 
 def _clears(metric: str, counts: Any, factor: float, limit: float) -> bool:
-    grown = np.repeat(np.arange(counts.size), np.ceil(counts * min(factor, 1000.0) - 1e-9).astype(np.int64))
+    grown = np.repeat(np.arange(counts.size), np.floor(counts * min(factor, 1000.0) + 1e-9).astype(np.int64))
     return factor > 1000.0 or _bound_of_perfect(metric, grown, counts.size) >= limit
