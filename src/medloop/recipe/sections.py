@@ -249,7 +249,8 @@ class GateRule(Strict):
     metric: str
     at_least: float | None = None
     at_most: float | None = None
-    # The lower end of the gain over the champion must be above -not_worse_by, or above better_by.
+    # The lower end of the gain over the champion, and over the reference version, must be above -not_worse_by; or that
+    # over the champion above better_by.
     not_worse_by: Annotated[float, Field(gt=0)] | None = None
     better_by: Annotated[float, Field(ge=0)] | None = None
     bound: Literal["value", "lower", "upper"] = "value"

@@ -114,11 +114,11 @@ def _line(store: ModelStore, version: Version) -> dict[str, Any]:
     return {
         "version": str(version.number),
         "serves": roles.get(version.number, ""),
-        "reference": "reference" if reference is not None and reference.version == version.number else "",
         "gate": "passed" if version.verdict.passed else "refused",
         "model": report.get("model", {}).get("name", ""),
         "test AUC": _auc(figure),
         "edition": version.verdict.edition[:8],
+        "reference": "yes" if reference is not None and reference.version == version.number else "",
         "created": version.created,
         "by": version.by,
         "bundle": version.bundle[:12],
