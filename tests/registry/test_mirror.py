@@ -155,21 +155,6 @@ def test_the_copy_follows_who_may_shadow(bucket: Put, store: ModelStore, copy: M
     assert brought(copy) == {"1", "4", "5"}
 
 
-def test_what_the_gate_refused_shadows_nowhere_even_if_an_older_copy_names_it(
-    bucket: Put, store: ModelStore, copy: MirroredStore, golden: Path
-) -> None:
-    work = store.folder.parent / "refused"
-    bundle = bundle_like(golden, work / "bundle", name="refused")
-    refused = store.register(bundle, report_of(bundle, work / "report"), verdict_on(bundle, passed=False))
-    service = Follower(store, copy)
-    assert service.follow() == (1, 3)
-    paths = [path for path in refused.folder.rglob("*") if path.is_file()]
-    upload(paths, [f"{PLACE}/{path.relative_to(store.folder).as_posix()}" for path in paths])
-    bucket("models/challenger.json", json.dumps({"version": 4, "bundle": refused.bundle}).encode())
-    copy.follow_challenger()
-    assert service.look() == (1, None)
-
-
 def test_a_challenger_outlives_a_restart_while_the_object_store_is_away(
     bucket: Put, store: ModelStore, copy: MirroredStore, golden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,10 @@ from medloop.errors import GateRefusal, UserError
 from medloop.registry.mirror import MirroredStore, open_store, publish
 from medloop.registry.reference import REFERENCE
 from medloop.registry.store import ModelStore, Version
+from medloop.serve.champion import load_champion
 from medloop.settings import Settings
 from medloop.storage import write_json
+from medloop.storage.objects import upload
 
 from .versions import bundle_like, report_of, verdict_on
 
@@ -162,3 +164,19 @@ def test_the_reference_is_copied_with_what_serves(three: ModelStore, tmp_path: P
     publish(three, PLACE)
     assert copy.reference() == three.reference()
     assert copy.find(three.version(1).bundle, version="1") is not None
+
+
+def test_what_the_gate_refused_shadows_nowhere_even_if_an_older_copy_names_it(
+    bucket: Callable[[str, bytes], None], three: ModelStore, register: Register, tmp_path: Path
+) -> None:
+    passed, refused = register("passed"), register("refused", passed=False)
+    copy = open_store(Settings(models=PLACE), tmp_path / "elsewhere")
+    publish(three, PLACE)
+    assert load_champion(copy).version == "3"
+    copy.follow_challenger()
+    assert getattr(copy.challenger(), "number", None) == passed.number
+    paths = [path for path in refused.folder.rglob("*") if path.is_file()]
+    upload(paths, [f"{PLACE}/{path.relative_to(three.folder).as_posix()}" for path in paths])
+    bucket("models/challenger.json", json.dumps(asdict(refused.numbered)).encode())
+    copy.follow_challenger()
+    assert copy.challenger() is None

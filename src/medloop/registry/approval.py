@@ -9,7 +9,7 @@ from medloop.errors import GateRefusal
 if TYPE_CHECKING:
     from medloop.case import Verdict
     from medloop.registry.reference import Reference
-    from medloop.registry.store import Champion, Version
+    from medloop.registry.version import Champion, Version
 
 
 def check_binding(digest: str, verdict: Verdict) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medloop.case import Verdict
-    from medloop.registry.store import Champion, Version
+    from medloop.registry.version import Champion, Version
 
 REFERENCE = "reference.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,10 @@ from medloop.errors import BrokenBundle, GateRefusal, UserError
 from medloop.registry.approval import check_binding, check_may_be_reference, check_second_person, check_up_to_date
 from medloop.registry.reference import REFERENCE, Reference, first_approved
 from medloop.registry.signing import check_signature, sign_bundle
+from medloop.registry.version import Champion, Numbered, Version
 from medloop.storage import atomic_folder, file_lock, read_json, sha256_file, write_json
+
+__all__ = ["Champion", "ModelStore", "Numbered", "Version", "champion_in", "read_verdict", "write_verdict"]
 
 POINTER = "champion.json"
 # Where a store is followed from afar, as a copy has not all versions.
@@ -28,47 +31,6 @@ SIGNATURE = "bundle.sig"
 # What a version that is not as it should be makes its readers raise.
 BROKEN = (UserError, OSError, ValueError, TypeError, LookupError)
 RESTORE = "restore the version's folder from a backup, or roll back: `medloop models rollback`"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbered:
-    """A version, and the hash of its bundle."""
-
-    version: int
-    bundle: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """One registered model."""
-
-    number: int
-    folder: Path
-    bundle: str
-    verdict: Verdict
-    created: str
-    by: str = ""
-
-    @property
-    def numbered(self) -> Numbered:
-        """What names it wherever it lies."""
-        return Numbered(version=self.number, bundle=self.bundle)
-
-    @property
-    def may_shadow(self) -> bool:
-        """Whether the gate let it pass, after a full run."""
-        return self.verdict.passed and not self.verdict.smoke
-
-
-@dataclass(frozen=True, kw_only=True)
-class Champion:
-    """What serves, since when, by whom, and what served before."""
-
-    version: int
-    bundle: str
-    previous: int | None
-    promoted: str
-    by: str
 
 
 Named = TypeVar("Named", Champion, Numbered, Reference)
