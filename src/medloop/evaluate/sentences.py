@@ -203,8 +203,9 @@ def intervals(report: Report) -> str:
     """How intervals were made."""
     draws = report["recipe"]["evaluate"]["draws"]
     return (
-        "95% intervals: Wilson for shares (allowing for several cases of a patient), DeLong on the logit scale for the "
-        f"AUC of single cases, else a percentile bootstrap of {draws} draws in which a patient's cases stay together"
+        "95% intervals: Wilson's for shares, a score interval with Hanley and McNeil's variance for an AUC, "
+        "both allowing for several cases of a patient (the latter by Obuchowski's variance); "
+        f"else a percentile bootstrap of {draws} draws in which a patient's cases stay together"
     )
 
 
