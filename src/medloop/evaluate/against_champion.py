@@ -17,6 +17,7 @@ from medloop.metrics.estimate import Comparison
 from medloop.metrics.gain import cases_needed_for_gain, gain
 from medloop.metrics.metric import BoolArray
 from medloop.metrics.proportions import mcnemar_exact
+from medloop.metrics.view import BY_CLASS
 from medloop.recipe import GateRule, GateSection
 
 # Fixed, so that nobody can look for a seed under which the gate says yes.
@@ -42,6 +43,21 @@ class Opponent:
         """The same on these cases alone."""
         return replace(self, decided=self.decided and self.decided.only(mask))
 
+    def seen_as(self, rule: GateRule) -> Opponent:
+        """The same as the rule sees it."""
+        return replace(self, decided=self.decided and seen_as(rule, self.decided))
+
+
+def metric_of(rule: GateRule) -> str:
+    """The metric of a rule on test cases."""
+    return rule.metric.removeprefix("test_").removeprefix(BY_CLASS)
+
+
+def seen_as(rule: GateRule, decided: Decided) -> Decided:
+    """What was decided as the rule sees it: by single classes, or positive or not."""
+    by_class = rule.metric.startswith(f"test_{BY_CLASS}")
+    return decided.by_class or decided if by_class else decided
+
 
 def outcome_against(
     rule: GateRule, section: GateSection, challenger: Decided, opponent: Opponent | None, *, where: str = ""
@@ -59,7 +75,7 @@ def outcome_against(
         return RuleOutcome(
             name=name, needed=needed, found="not compared", passed=ignored, note=f"{opponent.why_not}; {todo}"
         )
-    metric = rule.metric.removeprefix("test_")
+    metric = metric_of(rule)
     found = _gain(metric, challenger, opponent.decided)
     return RuleOutcome(
         name=name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medloop.evaluate import class_view
 from medloop.evaluate import sentences as say
 from medloop.evaluate.limits import limits
 
@@ -68,14 +69,16 @@ def _by_class(report: Mapping[str, Any]) -> list[str]:
         return []
     rows = [
         f"| {name} | {found['roc_auc']['n']} | {say.interval_text(found['roc_auc'])} | "
-        f"{say.interval_text(found['recall'])} | {say.interval_text(found['specificity'])} |"
+        f"{say.interval_text(found['recall'])} | {say.interval_text(found['specificity'])} | "
+        f"{say.interval_text(found['precision'])} |"
         for name, found in report["by_class"].items()
     ]
     return [
+        *class_view.card_lines(report),
         "## Class by class",
         "",
-        "| class | n | AUC | sensitivity | specificity |",
-        "|---|---|---|---|---|",
+        "| class | n | AUC | sensitivity | specificity | precision |",
+        "|---|---|---|---|---|---|",
         *rows,
         "",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,13 +11,22 @@ import numpy as np
 
 from medloop.case import RuleOutcome, Verdict
 from medloop.errors import UnknownName, UserError
-from medloop.evaluate.against_champion import LEVEL, Opponent, head_to_head, outcome_against, parts_of
+from medloop.evaluate.against_champion import (
+    LEVEL,
+    Opponent,
+    head_to_head,
+    metric_of,
+    outcome_against,
+    parts_of,
+    seen_as,
+)
 from medloop.evaluate.decided import Decided, Subgroups
 from medloop.evaluate.ledger import wear
 from medloop.metrics import METRICS
 from medloop.metrics.gain import cases_needed_for_gain
 from medloop.metrics.intervals import intervals_for
 from medloop.metrics.proportions import cases_needed_for_lower_bound
+from medloop.metrics.view import BY_CLASS
 from medloop.recipe import GateRule, GateSection
 
 FOOTPRINT = ("latency_ms", "size_mib")
@@ -36,6 +45,11 @@ class Evidence:
     opponent: Opponent | None = None
     footprint: Mapping[str, float] = field(default_factory=dict)
     looks: int = 0
+
+    def seen_as(self, rule: GateRule) -> Evidence:
+        """The same as the rule sees it."""
+        opponent = self.opponent and self.opponent.seen_as(rule)
+        return replace(self, challenger=seen_as(rule, self.challenger), opponent=opponent)
 
 
 def judge(
@@ -110,11 +124,11 @@ def _outcomes(
     if not rule.compares and rule.each is None:
         yield _held(rule, section, figure_of(rule, report, evidence.footprint if evidence else {}))
         return
-    if (metric := rule.metric.removeprefix("test_")) not in METRICS:
+    if (metric := metric_of(rule)) not in METRICS:
         raise UnknownName("gate.rules.metric", rule.metric, [f"test_{name}" for name in METRICS])
     if evidence is None:
         raise UserError("this rule needs the scores of the single cases", found="none", hint="run `medloop evaluate`")
-    for where, challenger, opponent in _subgroups(rule, evidence):
+    for where, challenger, opponent in _subgroups(rule, evidence.seen_as(rule)):
         if rule.compares:
             yield outcome_against(rule, section, challenger, opponent, where=where)
         else:
@@ -189,7 +203,8 @@ def figure_of(rule: GateRule, report: Mapping[str, Any], footprint: Mapping[str,
         return {"value": None, "n": 0, "lower": None, "upper": None}
     place, _, rest = rule.metric.partition("_")
     if place == "test":
-        return dict(report["test"][rest])
+        by_class = rest not in report["test"]
+        return dict(report["over_classes"][rest.removeprefix(BY_CLASS)] if by_class else report["test"][rest])
     name, _, key = rest.rpartition("_")
     if key != "mean" and rule.bound != "value":
         raise UserError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medloop import page
+from medloop.evaluate import class_view
 from medloop.evaluate import sentences as say
 from medloop.evaluate.checklist import OPEN, Answer, filled
 from medloop.evaluate.limits import limits
@@ -46,7 +47,7 @@ def report_page(
     parts = [
         page.section("In short", page.cards(_in_short(report)), page.warnings(limits(report))),
         page.section("Pictures", _pictures(pictures)),
-        page.section("Every figure", _explanation(report), _figures(report)),
+        page.section("Every figure", _explanation(report), _figures(report), *class_view.page_parts(report)),
         _class_section(report),
         _subgroup_section(report, pictures),
         page.section("When it says nothing", *_abstention(report, pictures)),
@@ -76,7 +77,7 @@ def _in_short(report: Report) -> list[tuple[str, str]]:
     cards.append((_calibrated(test), "calibration: whether a probability can be taken at its word"))
     silent = report["abstained"]
     cards.append((f"{silent['share']:.0%}", f"of the cases get no class ({silent['n']} of {report['n_test']})"))
-    return cards
+    return cards + class_view.summary_cards(report)
 
 
 def _of_100(figure: Mapping[str, Any]) -> str:
@@ -135,14 +136,18 @@ def _class_section(report: Report) -> str:
         (name, str(counts[name]), *[say.interval_text(found[one]) for one in names])
         for name, found in report["by_class"].items()
     ]
-    means = [(name, say.interval_text(found)) for name, found in report["over_classes"].items()]
     return page.section(
         "Class by class",
         page.paragraph("Each class against all others, decided as the service would.", soft=True),
         page.table(("class", "n", "sensitivity", "specificity", "precision", "AUC"), rows),
-        page.paragraph("Over all classes (means where a figure is of one class):", soft=True),
-        page.table(("figure", "test, 95% interval"), means),
+        "" if class_view.two_views(report) else _means(report),
     )
+
+
+def _means(report: Report) -> str:
+    means = [(name, say.interval_text(found)) for name, found in report["over_classes"].items()]
+    told = page.paragraph("Over all classes (means where a figure is of one class):", soft=True)
+    return told + page.table(("figure", "test, 95% interval"), means)
 
 
 def _subgroup_section(report: Report, pictures: Pictures) -> str:

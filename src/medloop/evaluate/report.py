@@ -20,6 +20,7 @@ from medloop.evaluate.card import card
 from medloop.evaluate.case_scores import write_case_scores
 from medloop.evaluate.checklist import Item, answered, checklist_text
 from medloop.evaluate.claim import ITEMS as CLAIM
+from medloop.evaluate.class_view import class_scores
 from medloop.evaluate.figures import Measured, class_figures, flat, fold_figures, measure_bundle, test_figures
 from medloop.evaluate.page import report_page
 from medloop.evaluate.plots import Points
@@ -61,6 +62,7 @@ def evaluate_bundle(
     measured = measure_bundle(predictor, cases, groups, files=files)
     bands = banded(columns or {}, section.subgroups, measured.answers.members)
     report = _report(predictor, measured, section, accepted) | _further(predictor, measured, section, bands)
+    report["scores"] |= class_scores(report)
     report["study"] = dict(study) if study else None
     report["beside"] = beside_figures(beside, measured, predictor.decider, section) if beside else None
     report["looks"] = looks

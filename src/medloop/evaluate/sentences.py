@@ -42,6 +42,12 @@ def listed(names: Iterable[str]) -> str:
     return " and ".join([", ".join(known[:-1]), known[-1]]) if len(known) > 1 else "".join(known)
 
 
+def alternatives(names: Iterable[str]) -> str:
+    """a, b or c"""
+    known = list(names)
+    return " or ".join([", ".join(known[:-1]), known[-1]]) if len(known) > 1 else "".join(known)
+
+
 def kind_of_data(report: Report) -> str:
     """images, or rows of a table"""
     return "images" if report["task"] == "images" else "rows of a table"

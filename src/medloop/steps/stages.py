@@ -183,6 +183,7 @@ def evaluate(project: Project) -> str:
     from medloop.bundle.files import verify
     from medloop.data.edition import tested_rows
     from medloop.data.manifest import cases_of
+    from medloop.evaluate import class_view
     from medloop.evaluate.ledger import LEDGER, bundles_seen, note_look
     from medloop.evaluate.report import evaluate_bundle
     from medloop.evaluate.study import study_facts
@@ -208,6 +209,7 @@ def evaluate(project: Project) -> str:
     )
     figures = report["test"]
     shown = ", ".join(f"{name} {figures[name]['value']:.3f}" for name in ("accuracy", "recall", "roc_auc"))
+    shown += class_view.short(report)
     return f"{report['n_test']} locked cases: {shown}; see {project.shown('report/report.html')}"
 
 
