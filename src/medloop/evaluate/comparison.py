@@ -48,6 +48,12 @@ def selection_text(
     return "\n".join(lines)
 
 
+def class_text(row: Mapping[str, Any], *, classes: int) -> str:
+    """How often a model names the very class, where positive or negative leaves that out."""
+    accuracy = row["figures"].get(f"{BY_CLASS}accuracy")
+    return f" and names the right one of the {classes} classes for {_text(accuracy)} of the cases" if accuracy else ""
+
+
 def _tables(rows: Rows) -> list[str]:
     """Positive or negative; and class by class where that is another question."""
     names = list(rows[0]["figures"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ def _write(
     project: Project, learning: TableLearning | ImageLearning, rows: list[dict[str, Any]], *, repeats: int
 ) -> str:
     from medloop.data import manifest
-    from medloop.evaluate.comparison import selection_plot, selection_text
+    from medloop.evaluate.comparison import class_text, selection_plot, selection_text
     from medloop.train.image_learning import ImageLearning
 
     recipe = project.recipe
@@ -129,18 +129,7 @@ def _write(
     best = rows[0]["figures"]["roc_auc"]
     spread = f"{best['value']:.3f} [{best['lower']:.3f}, {best['upper']:.3f}]"
     shown = (folder / "MODEL_SELECTION.md").relative_to(project.root)
-    return f"{rows[0]['name']} leads with AUC {spread}{_by_class(rows[0], len(learning.classes))}; see {shown}"
-
-
-def _by_class(best: Mapping[str, Any], classes: int) -> str:
-    """How often the best one names the very class, where positive or negative leaves that out."""
-    from medloop.metrics.view import BY_CLASS
-
-    accuracy = best["figures"].get(f"{BY_CLASS}accuracy")
-    if accuracy is None:
-        return ""
-    spread = f"{accuracy['value']:.3f} [{accuracy['lower']:.3f}, {accuracy['upper']:.3f}]"
-    return f" and names the right one of the {classes} classes for {spread} of the cases"
+    return f"{rows[0]['name']} leads with AUC {spread}{class_text(rows[0], classes=len(learning.classes))}; see {shown}"
 
 
 def _chosen_on(project: Project, val: int) -> str:
