@@ -170,5 +170,6 @@ def export_rows(folder: Path) -> Path:
     splits.to_parquet(folder / "splits.parquet")
     learning = read_learning(folder / "prepared", folder / "splits.parquet")
     train_table(learning, ModelSection(), TrainSection(), tuned={}, folder=folder / "trained")
-    export_table(folder / "trained", folder / "prepared", ExportSection(), origin=ORIGIN, folder=folder / "bundle")
+    places = (folder / name for name in ("trained", "prepared", "splits.parquet"))
+    export_table(*places, ExportSection(), origin=ORIGIN, folder=folder / "bundle")
     return folder / "bundle"

@@ -35,7 +35,10 @@ def _is_plain(value: Any) -> Any:
 Plain = Annotated[Any, AfterValidator(_is_plain)]
 Pattern = Annotated[str, AfterValidator(_is_pattern)]
 
-THRESHOLD_RULE = re.compile(r"(?P<figure>sensitivity|specificity|probability) >= (?P<value>0?\.\d+|1(\.0*)?)|youden")
+THRESHOLD_RULE = re.compile(
+    r"(?P<figure>sensitivity|specificity|probability) >= (?P<value>0?\.\d+|1(\.0*)?)"
+    r"( with (?P<confidence>[1-9]\d(\.\d+)?)% confidence)?|youden"
+)
 
 
 class PhantomSection(Strict):
@@ -226,10 +229,11 @@ class ExportSection(Strict):
 
     @model_validator(mode="after")
     def _threshold_is_a_rule(self) -> ExportSection:
-        if THRESHOLD_RULE.fullmatch(self.threshold) is None:
+        match = THRESHOLD_RULE.fullmatch(self.threshold)
+        if match is None or (match["figure"] == "probability" and match["confidence"]):
             raise ValueError(
-                f"export.threshold {self.threshold!r} must read `sensitivity >= 0.95`, `specificity >= 0.9`, "
-                "`probability >= 0.5` or `youden`"
+                f"export.threshold {self.threshold!r} must read `sensitivity >= 0.95`, `sensitivity >= 0.95 "
+                "with 90% confidence`, `specificity >= 0.9`, `probability >= 0.5` or `youden`"
             )
         return self
 

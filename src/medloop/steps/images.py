@@ -94,7 +94,10 @@ def train_images(project: Project, tuned: Mapping[str, Any]) -> str:
         )
         run.tag(training=read_json(work / "trained" / "model.json")["training"])
     best = result.history.sort_values("val_loss").iloc[0]
-    return f"{recipe.train.mode}: held-out AUC {best['roc_auc']:.3f}, accuracy {best['accuracy']:.3f}"
+    return (
+        f"{recipe.train.mode}: held-out AUC {best['roc_auc']:.3f}, accuracy {best['accuracy']:.3f} before export sets "
+        "the threshold"
+    )
 
 
 def model_of(project: Project) -> ModelSection:

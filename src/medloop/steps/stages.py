@@ -143,8 +143,8 @@ def train(project: Project) -> str:
     result = train_table(learning, recipe.model, recipe.train, tuned=tuned, folder=project.work / "trained")
     accuracy, auc = result.history["accuracy"], result.history["roc_auc"]
     return (
-        f"{recipe.model.name}, {len(result.history)} folds: accuracy {accuracy.mean():.3f} +- {accuracy.std():.3f}, "
-        f"AUC {auc.mean():.3f} +- {auc.std():.3f}"
+        f"{recipe.model.name}, {len(result.history)} folds: AUC {auc.mean():.3f} +- {auc.std():.3f}, accuracy "
+        f"{accuracy.mean():.3f} +- {accuracy.std():.3f} before export sets the threshold"
     )
 
 
@@ -170,7 +170,9 @@ def export(project: Project) -> str:
             work / "trained", work / "prepared", work / "splits.parquet", section, origin=origin, folder=work / "bundle"
         )
         return describe_export(meta)
-    meta = export_table(work / "trained", work / "prepared", section, origin=origin, folder=work / "bundle")
+    meta = export_table(
+        work / "trained", work / "prepared", work / "splits.parquet", section, origin=origin, folder=work / "bundle"
+    )
     value, rule = meta["threshold"]["value"], meta["threshold"]["rule"]
     decided = "the likeliest class" if value is None else f"threshold {value:.3f} by {rule}"
     return f"ONNX differs by {meta['parity']:.1g}, {decided}"

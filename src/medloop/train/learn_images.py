@@ -87,7 +87,8 @@ def train_images(
     fabric = setting.fabric
     if fabric.is_global_zero:
         content = {"name": model.name, "params": params, "seed": section.seed, "mode": section.mode}
-        content |= {"head_C": trained.head_c, "training": setting.checkpoints.name}
+        content |= {"head_C": trained.head_c, "head_C_chosen": section.mode == "head" and section.head_c is None}
+        content |= {"training": setting.checkpoints.name}
         content |= {"views": views_of(section).to_json(), "balanced": section.balance != "none"}
         _write(network, trained, content, folder)
         shutil.rmtree(setting.checkpoints, ignore_errors=True)
