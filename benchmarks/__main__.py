@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    decisions,
     demo,
     finetuning,
     gate,
@@ -27,6 +28,7 @@ MEASUREMENTS = {
     "ingest": ingest.measure,
     "prepare": prepare.measure,
     "gate": gate.measure,
+    "decisions": decisions.measure,
     "demo": demo.measure,
     "learning": learning.measure,
     "finetuning": finetuning.measure,

@@ -21,6 +21,7 @@ from medloop.bundle.export_int8 import Agreement, compare, quantise
 from medloop.bundle.export_onnx import check_image_parity, image_graph, run_images, run_views, with_head
 from medloop.bundle.fold_figures import SERVED_RULE, FoldScores, served_figures
 from medloop.bundle.inputs import LEAST_COLOUR, LEAST_CONTRAST, colour_of, model_input
+from medloop.bundle.operating_point import describe_threshold
 from medloop.bundle.patients import combine_slices
 from medloop.bundle.session import ONNX_ERRORS
 from medloop.errors import UserError
@@ -133,12 +134,11 @@ def export_images(
 
 def describe_export(meta: Mapping[str, Any]) -> str:
     """What the command says of the bundle."""
-    precision, threshold = meta["precision"], meta["threshold"]
-    value = "the likeliest class" if threshold["value"] is None else f"threshold {threshold['value']:.3f}"
+    precision = meta["precision"]
     why = f" ({precision['reason']})" if precision["reason"] else ""
     return (
         f"ONNX differs by {meta['parity']:.1g}; serves {precision['used']}{why}; "
-        f"{value} by {threshold['rule']}, fitted on {meta['calibration']['fitted_on']}"
+        f"{describe_threshold(meta['threshold'])}, fitted on {meta['calibration']['fitted_on']}"
     )
 
 

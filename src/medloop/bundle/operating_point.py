@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from medloop.metrics.proportions import wilson_clustered
 from medloop.recipe.sections import THRESHOLD_RULE
 
 Mask = NDArray[np.bool_]
+# How far below what was asked the truth may lie before it is told, and from which chance on.
 SLACK = 0.05
+NOTABLE_CHANCE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +120,19 @@ def threshold_facts(
     return facts
 
 
+def describe_threshold(facts: Mapping[str, Any]) -> str:
+    """threshold 0.312 by sensitivity >= 0.95 (28% chance that the true sensitivity is below 0.90)"""
+    if facts["value"] is None:
+        return "the likeliest class"
+    said, below = f"threshold {facts['value']:.3f} by {facts['rule']}", facts["chance_below"]
+    if below is None or below["chance"] < NOTABLE_CHANCE:
+        return said
+    return f"{said} ({below['chance']:.0%} chance that the true {facts['figure']} is below {below['limit']:.2f})"
+
+
 def cases_to_be_sure(asked: float, confidence: float) -> int:
     """The fewest cases on which a rule can reach its figure with this confidence: then all must be on its side."""
-    return int(np.ceil(np.log1p(-confidence) / np.log(asked))) if asked < 1 else 0
+    return int(np.ceil(np.log1p(-confidence) / np.log(asked))) if 0 < asked < 1 else 0
 
 
 def _patients(side: Mask, groups: Sequence[Hashable] | None) -> int:

@@ -102,6 +102,8 @@ class SplitSection(Strict):
     """How cases are set apart: by patient and duplicate group, stratified and seeded."""
 
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    # Of images: val chooses the epoch, calib the temperature, the threshold and the conformal sets. Without calib, a
+    # head's decisions are fitted out of fold on train and val, and a finetuned network's on the part that chose its epoch.
     val: Share = 0.0
     calib: Share = 0.0
     folds: Annotated[int, Field(ge=2, le=100)] = 10
@@ -218,6 +220,8 @@ class TuneSection(Strict):
 class ExportSection(Strict):
     """How the trained model becomes a bundle that decides."""
 
+    # `sensitivity >= 0.95`, by its lower bound `sensitivity >= 0.95 with 90% confidence`, the same of specificity,
+    # `probability >= 0.5`, or `youden`.
     threshold: str = "probability >= 0.5"
     calibrate: bool = True
     parity: Annotated[float, Field(gt=0, le=1e-3)] = 1e-5

@@ -11,6 +11,7 @@ from medloop.errors import GateRefusal, UserError
 from medloop.recipe import read_yaml
 from medloop.settings import Settings
 from medloop.steps import images
+from medloop.steps.decision_cases import warn_of_decision_cases
 from medloop.steps.journal import note_promotion
 from medloop.steps.project import Project, git_commit, patient_key, who
 from medloop.steps.versions import mirror, store_of
@@ -94,6 +95,7 @@ def split(project: Project) -> str:
     with atomic_file(project.work / "splits.parquet") as file:
         splits.to_parquet(file, index=False)
     write_edition(edition, path)
+    warn_of_decision_cases(project)
     counts = ", ".join(f"{n} {name}" for name, n in splits["part"].value_counts().items())
     left = ", ".join(f"{n} left out: {why}" for why, n in splits["why"][splits["why"] != ""].value_counts().items())
     counts += f" ({left})" if left else ""
@@ -135,6 +137,7 @@ def train(project: Project) -> str:
     from medloop.train.learning import read_learning
 
     _refuse_open_findings(project)
+    warn_of_decision_cases(project)
     recipe = project.recipe
     tuned = read_yaml(project.work / "tuned.yaml") if (project.work / "tuned.yaml").is_file() else {}
     if images.has_images(project):
@@ -151,6 +154,7 @@ def train(project: Project) -> str:
 def export(project: Project) -> str:
     """trained, splits, prepared -> work/bundle/."""
     from medloop.bundle.export import Origin, export_table
+    from medloop.bundle.operating_point import describe_threshold
     from medloop.data import manifest
 
     origin = Origin(
@@ -173,9 +177,7 @@ def export(project: Project) -> str:
     meta = export_table(
         work / "trained", work / "prepared", work / "splits.parquet", section, origin=origin, folder=work / "bundle"
     )
-    value, rule = meta["threshold"]["value"], meta["threshold"]["rule"]
-    decided = "the likeliest class" if value is None else f"threshold {value:.3f} by {rule}"
-    return f"ONNX differs by {meta['parity']:.1g}, {decided}"
+    return f"ONNX differs by {meta['parity']:.1g}, {describe_threshold(meta['threshold'])}"
 
 
 def evaluate(project: Project) -> str:
