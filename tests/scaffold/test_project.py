@@ -38,6 +38,13 @@ def test_the_positive_class_is_named(tmp_path: Path, like: str) -> None:
     assert set(recipe.data.positive) <= set(recipe.data.classes)
 
 
+@pytest.mark.parametrize("like", ["chest-ct", "medical-mnist"])
+def test_a_network_that_is_trained_whole_has_calibration_cases_of_their_own(tmp_path: Path, like: str) -> None:
+    recipe = load_recipe(make_project(tmp_path / "mine", like=like))
+    assert recipe.train.mode == "finetune"
+    assert (recipe.split.val, recipe.split.calib) == (0.1, 0.1)
+
+
 @pytest.mark.parametrize("name", ["a", "true", "null", "No", "PROJECT", "DATA_PATH", "x" * 100, "a.b-c_d", "e5"])
 def test_any_allowed_name_survives_the_template(tmp_path: Path, name: str) -> None:
     project = make_project(tmp_path / name, like="breast-cancer")

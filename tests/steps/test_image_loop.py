@@ -70,6 +70,17 @@ def test_the_report_shows_the_most_wrong_and_what_an_untrained_network_makes_of_
     assert len(table) == report["n_test"]
 
 
+def test_a_head_is_calibrated_out_of_fold_on_train_and_val(pictures: Project) -> None:
+    meta = read_json(pictures.work / "bundle" / "bundle.json")
+    splits = pd.read_parquet(pictures.work / "splits.parquet").query("part in ('train', 'val')")
+    found = meta["calibration"]
+    assert found["fitted_on"] == "out-of-fold training and validation cases"
+    assert (found["n"], found["patients"], found["folds"]) == (len(splits), splits["group"].nunique(), 3)
+    assert meta["threshold"]["positives"]["cases"] == meta["threshold"]["positives"]["patients"]
+    assert sum(one["patients"] for one in meta["conformal"]["by_class"].values()) == splits["group"].nunique()
+    assert meta["cross_validation"]["fold"] == [0, 1, 2]
+
+
 def test_a_second_run_trains_nothing(pictures: Project) -> None:
     done = {one.stage: one for one in run_all(pictures)}
     assert done["prepare"].skipped
