@@ -1,4 +1,4 @@
-"""What conformal sets and thresholds keep of their promise on new cases, over many draws of the cases they are fitted on."""
+"""What conformal sets and thresholds keep of their promise on new cases, over many draws of their cases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Class:
-    """So many patients of so many slices; the power is above 1 where the class is harder than uniform, below if easier."""
+    """So many patients of so many slices; nonconformity is uniform for power 1, larger (a harder class) above."""
 
     patients: int
     slices: int = 1

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.decisions import ASKED, ORDINARY, RUNS, SMALL, Class, Row, coverage, measure, sensitivities, shared_or_own
+from benchmarks.decisions import (
+    ASKED,
+    ORDINARY,
+    RUNS,
+    SMALL,
+    Class,
+    Row,
+    coverage,
+    measure,
+    sensitivities,
+    shared_or_own,
+)
 
 # Three standard errors of the mean of 300 runs, so that chance alone fails no test.
 RUNS_HERE, SLACK = 300, 0.02

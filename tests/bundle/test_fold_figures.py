@@ -20,9 +20,7 @@ def drawn(cases: int = 300, *, folds: int = 5, slices: int = 1, classes: int = 2
     patient = np.arange(cases) // slices
     y = patient % classes
     logits = rng.normal(size=(cases, classes)) + 1.5 * np.eye(classes)[y]
-    return FoldScores(
-        logits=logits, y=y, fold=patient // classes % folds, groups=[f"p{number}" for number in patient]
-    )
+    return FoldScores(logits=logits, y=y, fold=patient // classes % folds, groups=[f"p{number}" for number in patient])
 
 
 def test_a_strict_probability_gives_the_recall_that_it_would_serve() -> None:

@@ -62,7 +62,7 @@ def test_a_class_of_too_few_calibration_cases_is_named_with_their_number(scans: 
     told = warnings_of(scans, train=FINETUNE, split={"val": 0.1, "calib": 0.1})
     assert told == [
         f"warning: class {name} has only 4 cases among the calib cases; a conformal quantile of its own takes 9 "
-        "(export.conformal_alpha 0.1). It will share that of all classes, and its coverage is guaranteed to 80% only. "
+        "(export.conformal_alpha 0.1). It will share that of all classes, with a coverage guaranteed to 80% only. "
         f"Add cases of {name}."
         for name in ("normal", "tumour")
     ]

@@ -13,7 +13,6 @@ import pandas as pd
 
 from medloop.bundle import files
 from medloop.bundle.calibrate import Source, fit_decision, fit_outliers, log_probabilities, sample
-from medloop.bundle.decide import FloatArray, IntArray
 from medloop.bundle.export_table import check_parity, run_graph, table_graph
 from medloop.bundle.fold_figures import SERVED_RULE, FoldScores, served_figures
 from medloop.errors import UserError

@@ -72,9 +72,7 @@ def read_export_cases(trained: Path, splits: Path, pictures: PreparedImages) -> 
     )
 
 
-def _held_out(
-    trained: Path, pictures: PreparedImages, parts: Any, y: IntArray
-) -> tuple[IntArray, FoldScores | None]:
+def _held_out(trained: Path, pictures: PreparedImages, parts: Any, y: IntArray) -> tuple[IntArray, FoldScores | None]:
     """The cases that training held out, with what the models said that had not learned from them."""
     table = pd.read_parquet(trained / "held_out.parquet")
     place = {case_id: row for row, case_id in enumerate(pictures.case_ids)}

@@ -77,9 +77,7 @@ class Exporting:
     def decision(self, logits: FloatArray) -> Fitted:
         """What the recipe's rules make of logits of the held-out cases."""
         cases, task = self.cases, self.pictures.task
-        return fit_decision(
-            logits, cases.held_y, self.section, task, source=cases.source, groups=cases.held_groups
-        )
+        return fit_decision(logits, cases.held_y, self.section, task, source=cases.source, groups=cases.held_groups)
 
     def decided(self, logits: FloatArray, fitted: Fitted) -> tuple[FloatArray, IntArray]:
         """Probabilities and choices for the held-out cases, or for their patients."""

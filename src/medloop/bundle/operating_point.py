@@ -40,9 +40,7 @@ def read_rule(text: str) -> Rule:
     return Rule(figure=match["figure"], asked=float(match["value"]), confidence=confidence)
 
 
-def choose_threshold(
-    text: str, is_positive: Any, share: FloatArray, groups: Sequence[Hashable] | None = None
-) -> float:
+def choose_threshold(text: str, is_positive: Any, share: FloatArray, groups: Sequence[Hashable] | None = None) -> float:
     """The threshold on the positive share that the recipe's rule asks for.
 
     With a confidence, the figure must be reached by its lower bound. Where there are too few cases for any bound to

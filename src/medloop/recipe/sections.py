@@ -102,8 +102,8 @@ class SplitSection(Strict):
     """How cases are set apart: by patient and duplicate group, stratified and seeded."""
 
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    # Of images: val chooses the epoch, calib the temperature, the threshold and the conformal sets. Without calib, a
-    # head's decisions are fitted out of fold on train and val, and a finetuned network's on the part that chose its epoch.
+    # Of images: val chooses the epoch, calib the temperature, the threshold and the conformal sets. Without calib these
+    # are fitted out of fold on train and val for a head, and for a finetuned network on the part that chose its epoch.
     val: Share = 0.0
     calib: Share = 0.0
     folds: Annotated[int, Field(ge=2, le=100)] = 10

@@ -77,9 +77,9 @@ def _of_classes(found: DecisionCases, recipe: Recipe) -> Iterator[str]:
         rows = found.rows[found.rows["label"] == label]
         if (count := rows["group"].nunique()) < least:
             yield (
-                f"class {label} has only {_counted(rows)} among the {found.said}; a conformal quantile of its own takes "
-                f"{least} (export.conformal_alpha {alpha:g}). It will share that of all classes, and its coverage is "
-                f"guaranteed to {count / (count + 1):.0%} only. Add cases of {label}."
+                f"class {label} has only {_counted(rows)} among the {found.said}; a conformal quantile of its own "
+                f"takes {least} (export.conformal_alpha {alpha:g}). It will share that of all classes, with a "
+                f"coverage guaranteed to {count / (count + 1):.0%} only. Add cases of {label}."
             )
 
 
