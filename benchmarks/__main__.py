@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    copies,
     demo,
     finetuning,
     gate,
@@ -26,6 +27,7 @@ from benchmarks.row import Row
 MEASUREMENTS = {
     "ingest": ingest.measure,
     "prepare": prepare.measure,
+    "copies": copies.measure,
     "gate": gate.measure,
     "demo": demo.measure,
     "learning": learning.measure,

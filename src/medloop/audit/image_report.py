@@ -10,6 +10,7 @@ import pandas as pd
 
 from medloop import page
 from medloop.audit import image_plots
+from medloop.audit.image_findings import COPIES_LOOKED_FOR, COPIES_NOT_LOOKED_FOR
 from medloop.audit.images import ImageAudit
 from medloop.audit.probes import Probe
 from medloop.audit.report import findings_json
@@ -90,7 +91,9 @@ def _findings(audit: ImageAudit, section: AuditSection) -> str:
         for one in audit.findings
     ]
     header = ("severity", "name", "what was found", "what to do")
-    return page.section("Findings", page.table(header, lines, badges=True) if lines else page.paragraph("None."))
+    found = page.table(header, lines, badges=True) if lines else page.paragraph("None.")
+    searched = page.paragraph(f"Copies. {COPIES_LOOKED_FOR} {COPIES_NOT_LOOKED_FOR}", soft=True)
+    return page.section("Findings", found, searched)
 
 
 def _class_table(table: pd.DataFrame) -> str:

@@ -87,8 +87,8 @@ def near_duplicates(looks: Looks, places: Places, *, seed: int = 0) -> Matches:
     found = []
     for coset, orientations in enumerate(COSETS):
         mine = places[pairs[cosets == coset]]
-        for start in range(0, len(mine), 256):
-            found.append(_matches(looks, mine[start : start + 256], orientations))
+        chunks = (mine[start : start + 256] for start in range(0, len(mine), 256))
+        found += [_matches(looks, chunk, orientations) for chunk in chunks]
     return Matches.joined(found)
 
 
@@ -112,9 +112,7 @@ def _candidates(codes: Floats, *, seed: int) -> tuple[Places, Places]:
 
     upright = candidate_pairs(codes[0], seed=seed)
     # Each pair of this kind can be found twice, with the one or the other picture turned, so fewer tables suffice.
-    other = candidate_pairs(
-        codes.reshape(-1, codes.shape[2]), seed=seed, tables=TABLES // 4, wanted=upright_and_other
-    )
+    other = candidate_pairs(codes.reshape(-1, codes.shape[2]), seed=seed, tables=TABLES // 4, wanted=upright_and_other)
     pairs = np.concatenate([upright, other])
     return pairs % count, pairs[:, 1] // count
 
@@ -128,8 +126,9 @@ def _embedding(looks: Looks, places: Places) -> Floats:
     kept = min(DIMENSIONS, int((sizes > 1e-3 * sizes[0]).sum()), len(known) - 1) or 1
     whiten = axes[:kept].T / np.maximum(sizes[:kept] / np.sqrt(len(known)), 1e-6)
     sources = spectra_of_cosets(*_coarse_frequencies())
-    chunks = (spectrum(pictures) for _, pictures in looks.chunks(places))
-    return np.concatenate([np.stack([(one[:, source] - mean) @ whiten for source in sources]) for one in chunks], axis=1)
+    spectra = (spectrum(pictures) for _, pictures in looks.chunks(places))
+    codes = [np.stack([(one[:, source] - mean) @ whiten for source in sources]) for one in spectra]
+    return np.concatenate(codes, axis=1)
 
 
 def spectrum(pictures: Pixels) -> Floats:

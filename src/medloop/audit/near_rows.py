@@ -13,7 +13,7 @@ Places = NDArray[np.int64]
 TOLERANCE, HALVINGS = 0.005, 6
 # How many pairs chance makes within the tolerance is read from those up to so many times as far apart.
 SHELL = 16.0
-FALSE_SHARE = 0.05
+FALSE_SHARE, SURPRISE = 0.05, 0.001
 MAX_PAIRS = 2_000_000
 # Enough columns to tell rows apart, few enough for a tree.
 TREE_COLUMNS, QR_ROWS = 6, 2000
@@ -31,7 +31,7 @@ def near_equal_rows(values: pd.DataFrame, patients: pd.Series[str]) -> Places:
     """
     first = np.flatnonzero(~values.duplicated().to_numpy(bool))
     numbers = _standardised(values.iloc[first])
-    if len(first) < 2 or not values.select_dtypes("number").shape[1]:
+    if len(first) < 2 or not numbers.size or not values.select_dtypes("number").shape[1]:
         return np.empty((0, 2), np.int64)
     known = patients.iloc[first]
     who = np.where(known.isna(), -1 - np.arange(len(first)), pd.factorize(known)[0])
@@ -49,14 +49,25 @@ def _standardised(values: pd.DataFrame) -> Numbers:
         column = values[name]
         if pd.api.types.is_numeric_dtype(column):
             raw = column.to_numpy(float, na_value=np.nan)
-            raw = np.where(np.isfinite(raw), raw, np.nan)
-            spread = np.nanstd(raw) if np.isfinite(raw).any() else 0.0
-            scaled = (raw - np.nanmean(raw)) / spread if spread > 0 else np.where(np.isnan(raw), np.nan, 0.0)
-            columns.append(np.where(np.isnan(scaled), FAR, scaled))
+            columns.append(_in_deviations(raw))
         else:
             columns.append(pd.factorize(column)[0] * FAR)
     kept = [column for column in columns if len(column) and np.ptp(column) > 0]
     return np.stack(kept, axis=1) if kept else np.empty((len(values), 0))
+
+
+def _in_deviations(raw: Numbers) -> Numbers:
+    """Return the numbers in standard deviations from their mean, what is no number far away."""
+    known = np.isfinite(raw)
+    if not known.any():
+        return np.full(len(raw), FAR)
+    # Numbers near the largest that there are have no standard deviation that could be told.
+    with np.errstate(over="ignore", invalid="ignore"):
+        from_mean = raw[known] - raw[known].mean()
+        spread = from_mean.std()
+    scaled = np.full(len(raw), FAR)
+    scaled[known] = from_mean / spread if 0 < spread < np.inf else 0.0
+    return scaled
 
 
 def _pairs_within(numbers: Numbers, radius: float) -> Places | None:
@@ -114,10 +125,16 @@ def _distances(numbers: Numbers, pairs: Places) -> Numbers:
 
 def _unlikely_pairs(numbers: Numbers, pairs: Places, tolerance: float) -> Places:
     """Return the pairs within the largest tolerance at which chance explains at most a twentieth of them."""
+    from scipy.special import pdtrc
+
     distances = _distances(numbers, pairs)
     for near in tolerance / 2.0 ** np.arange(HALVINGS):
         count = int((distances <= near).sum())
-        if count and _pairs_by_chance(numbers, distances, near, count) <= FALSE_SHARE * count:
+        if not count:
+            break
+        by_chance = _pairs_by_chance(numbers, distances, near, count)
+        # Chance would make so many pairs, or more, in fewer than one table in a thousand.
+        if by_chance <= FALSE_SHARE * count and pdtrc(count - 1, by_chance) <= SURPRISE:
             return pairs[distances <= near]
     return pairs[:0]
 
@@ -127,7 +144,7 @@ def _pairs_by_chance(numbers: Numbers, distances: Numbers, near: float, count: i
     inner = int(((distances > near) & (distances <= 4 * near)).sum())
     outer = int(((distances > 4 * near) & (distances <= SHELL * near)).sum())
     # Pairs by chance grow with the distance to the power of the dimension in which the rows really vary.
-    dimension = max(1.0, np.log(max(outer, 1) / max(inner, 1)) / np.log(4))
+    dimension = max(1.0, np.log((outer + 1) / (inner + 2)) / np.log(4))
     beyond = (inner + outer) / (SHELL**dimension - 1)
     return max(beyond, *_pairs_of_independent_columns(numbers, near, count))
 
@@ -138,7 +155,8 @@ def _pairs_of_independent_columns(numbers: Numbers, near: float, count: int) -> 
     pairs = len(numbers) * (len(numbers) - 1) / 2
     close, clustered = [], []
     for column, cluster in zip(np.sort(numbers, axis=0).T, clusters.T, strict=True):
-        close.append((np.searchsorted(column, column + near, side="right") - np.arange(1, len(column) + 1)).sum() / pairs)
+        ends = np.searchsorted(column, column + near, side="right")
+        close.append((ends - np.arange(1, len(column) + 1)).sum() / pairs)
         clustered.append(_pairs_of(np.bincount(cluster)) / pairs)
     sharing = max(_pairs_of(np.unique(_joint_key(clusters), return_counts=True)[1]) - count, 0)
     within = np.divide(close, clustered, out=np.zeros(len(close)), where=np.array(clustered) > 0)

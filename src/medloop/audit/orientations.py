@@ -35,9 +35,9 @@ def spectra_of_cosets(rows: Places, columns: Places) -> list[Places]:
 
     The frequencies are those of a half plane, without negative columns.
     """
-    at = {place: number for number, place in enumerate(zip(rows.tolist(), columns.tolist(), strict=True))}
+    at = {}
+    for number, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        # A real picture has the same strength at the opposite frequency.
+        at[row, column] = at[-row, -column] = number
     sources = ((rows, columns), (columns, -rows), (rows, -columns), (columns, rows))
-    return [
-        np.array([at[row, column] if (row, column) in at else at[-row, -column] for row, column in zip(*source)])
-        for source in ((one.tolist(), other.tolist()) for one, other in sources)
-    ]
+    return [np.array([at[int(row), int(column)] for row, column in np.stack(source, axis=1)]) for source in sources]

@@ -15,6 +15,12 @@ from medloop.data import manifest
 from medloop.recipe import AuditSection
 from medloop.storage import atomic_folder, write_json, write_text
 
+ROWS_LOOKED_FOR = (
+    "Copies. Looked for: rows that are equal, and rows whose numbers all lie within 0.005 standard deviations, "
+    "or less where chance alone brings rows that close. Not looked for: rows that were copied with more noise, or with "
+    "other categories or gaps."
+)
+
 
 def write_audit(audit: Audit, cases: pd.DataFrame, section: AuditSection, folder: Path) -> None:
     """Store the findings and the page."""
@@ -52,6 +58,7 @@ def audit_page(audit: Audit, cases: pd.DataFrame, section: AuditSection) -> str:
                 page.table(("severity", "name", "what was found", "what to do"), findings, badges=True)
                 if findings
                 else page.paragraph("None."),
+                page.paragraph(ROWS_LOOKED_FOR, soft=True),
             ),
             page.section("Classes", page.table(("class", "cases", "share"), _shares(counts.to_dict()))),
             page.section(
