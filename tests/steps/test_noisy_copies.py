@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.loop_project import edit_recipe, new_table, run_stages
+from tests.loop_project import STAGES, edit_recipe, new_table, run_stages
 
-ROWS, COLUMNS = 240, 6
+ROWS, COLUMNS = 200, 6
 
 
 def test_extra_trees_learn_nothing_from_noise_that_was_copied_with_noise(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_extra_trees_learn_nothing_from_noise_that_was_copied_with_noise(tmp_pat
     ]
     folder = new_table(tmp_path / "project", rows)
     edit_recipe(folder, model={"name": "extra_trees", "n_estimators": 40}, split={"folds": 3, "test": 0.3})
-    run_stages(folder, "ingest", "audit", "split", "prepare", "train", "export", "evaluate")
+    run_stages(folder, *STAGES)
     findings = json.loads((folder / "work" / "audit" / "findings.json").read_text("utf-8"))
     assert "near_duplicate_rows" in {one["name"] for one in findings["findings"]}
     assert [len(group) for group in findings["groups"]] == [4] * ROWS
