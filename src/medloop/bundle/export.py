@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Origin:
     smoke: bool
     git_commit: str | None
     parent: str | None = None
+    # By stage, what those before the export recorded of themselves.
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def export_table(
     meta = {
         "format": files.FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **origin_fields(origin),
+        **origin_fields(origin, temperature_fitted=section.calibrate),
         **task,
         "model": model,
         "preparer": preparer.to_json(),
@@ -96,8 +98,8 @@ def _folds(trained: Path) -> dict[str, list[float | None]]:
     return {str(name): column.where(column.notna(), None).tolist() for name, column in history.items()}
 
 
-def origin_fields(origin: Origin) -> dict[str, Any]:
-    """Where the bundle comes from, in the words of bundle.json."""
+def origin_fields(origin: Origin, **export: Any) -> dict[str, Any]:
+    """Where the bundle comes from, in the words of bundle.json, with the facts of the export itself."""
     return {
         "name": origin.name,
         "recipe": dict(origin.recipe),
@@ -106,6 +108,7 @@ def origin_fields(origin: Origin) -> dict[str, Any]:
         "smoke": origin.smoke,
         "git_commit": origin.git_commit,
         "parent": origin.parent,
+        "facts": {**origin.facts, "export": export},
     }
 
 

@@ -103,7 +103,11 @@ def export_images(
     meta = {
         "format": files.FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **origin_fields(origin),
+        **origin_fields(
+            origin,
+            temperature_fitted=section.calibrate,
+            head_fitted_on=len(cases.train) if model["mode"] == "head" else None,
+        ),
         **pictures.task,
         "model": model,
         "preparer": {"kind": "image", **pictures.preparer.to_json()},

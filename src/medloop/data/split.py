@@ -33,7 +33,7 @@ def split_cases(
     """One row a usable case with its part, fold and group; `locked` cases are the edition and stay the test set."""
     table = usable(cases)
     table = table.assign(group=_groups(table, together))
-    home = _official(table, section)
+    home = official_parts(table, section)
     if locked:
         home = home.where(home != TEST, None).mask(table["case_id"].isin(locked), TEST)
     counts = _class_counts(table)
@@ -66,7 +66,7 @@ def split_cases(
     )
 
 
-def _official(table: pd.DataFrame, section: SplitSection) -> pd.Series[Any]:
+def official_parts(table: pd.DataFrame, section: SplitSection) -> pd.Series[Any]:
     """The part that the source gives each case; where it gives just two, the second is the test set."""
     if not section.official or "given" not in table or table["given"].isna().all():
         return pd.Series([None] * len(table), index=table.index, dtype=object)

@@ -47,7 +47,7 @@ STAGES: dict[str, Stage] = {
         run=stages.split,
         reads=("cases.parquet", "audit"),
         sections=("split",),
-        writes=("splits.parquet",),
+        writes=("splits.parquet", "split.json"),
         lasting=("edition.json",),
         parts=("data", "prepare"),
     ),
@@ -62,7 +62,7 @@ STAGES: dict[str, Stage] = {
         run=tuning.tune,
         reads=("splits.parquet", "prepared"),
         sections=("model", "train", "tune"),
-        writes=("tuned.yaml",),
+        writes=("tuned.yaml", "tune.json"),
         parts=("train", "prepare", "models", "metrics"),
     ),
     "train": Stage(
@@ -74,7 +74,7 @@ STAGES: dict[str, Stage] = {
     ),
     "export": Stage(
         run=stages.export,
-        reads=("trained", "splits.parquet", "prepared", "edition.json", "cases.parquet"),
+        reads=("trained", "splits.parquet", "split.json", "tune.json", "prepared", "edition.json", "cases.parquet"),
         sections=("name", "export"),
         writes=("bundle",),
         parts=("bundle", "prepare", "metrics", "models"),

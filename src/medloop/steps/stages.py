@@ -14,7 +14,7 @@ from medloop.steps import images
 from medloop.steps.journal import note_promotion
 from medloop.steps.project import Project, git_commit, patient_key, who
 from medloop.steps.versions import mirror, store_of
-from medloop.storage import Limits, atomic_file, place, read_json
+from medloop.storage import Limits, atomic_file, place, read_json, write_json
 
 if TYPE_CHECKING:
     from medloop.audit.table import Audit
@@ -78,9 +78,10 @@ def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path)
 
 
 def split(project: Project) -> str:
-    """cases, findings -> work/splits.parquet, work/edition.json."""
+    """cases, findings -> work/splits.parquet, work/split.json, work/edition.json."""
     from medloop.data.edition import edition_of, locked_cases, read_edition, write_edition
     from medloop.data.split import split_cases
+    from medloop.data.split_facts import split_facts
 
     cases, section = project.cases(), project.recipe.split
     groups = read_json(project.work / "audit" / "findings.json")["groups"]
@@ -93,6 +94,8 @@ def split(project: Project) -> str:
     edition = edition_of(cases, splits, section, smoke=project.smoke)
     with atomic_file(project.work / "splits.parquet") as file:
         splits.to_parquet(file, index=False)
+    facts = split_facts(cases, splits, section, copies=len(groups), smoke=project.smoke)
+    write_json(project.work / "split.json", facts)
     write_edition(edition, path)
     counts = ", ".join(f"{n} {name}" for name, n in splits["part"].value_counts().items())
     left = ", ".join(f"{n} left out: {why}" for why, n in splits["why"][splits["why"] != ""].value_counts().items())
@@ -161,6 +164,7 @@ def export(project: Project) -> str:
         smoke=project.smoke,
         git_commit=git_commit(project.root),
         parent=images.parent_of(project),
+        facts=recorded_facts(project.work),
     )
     work, section = project.work, project.recipe.export
     if images.has_images(project):
@@ -174,6 +178,12 @@ def export(project: Project) -> str:
     value, rule = meta["threshold"]["value"], meta["threshold"]["rule"]
     decided = "the likeliest class" if value is None else f"threshold {value:.3f} by {rule}"
     return f"ONNX differs by {meta['parity']:.1g}, {decided}"
+
+
+def recorded_facts(work: Path) -> dict[str, Any]:
+    """What the stages before the export recorded of themselves, by stage."""
+    files = {"split": work / "split.json", "tune": work / "tune.json", "train": work / "trained" / "train.json"}
+    return {stage: read_json(path) for stage, path in files.items() if path.is_file()}
 
 
 def evaluate(project: Project) -> str:

@@ -18,6 +18,9 @@ from medloop.prepare.prepared_table import read_prepared
 
 Mask = NDArray[np.bool_]
 
+# How `measure` decides, for whoever states it.
+FOLD_DECISION = "the likeliest class (0.5 for two classes)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableLearning:
@@ -32,9 +35,14 @@ class TableLearning:
     classes: tuple[str, ...]
     positive: tuple[str, ...]
 
+    @property
+    def fold_count(self) -> int:
+        """How many folds the cases are in."""
+        return int(self.fold.max()) + 1
+
     def folds(self) -> Iterator[tuple[Mask, Mask]]:
         """Masks of what each fold learns from and what it is measured on."""
-        for fold in range(int(self.fold.max()) + 1):
+        for fold in range(self.fold_count):
             yield self.fold != fold, self.fold == fold
 
 
