@@ -67,3 +67,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.loop_project import made_once, make_small
 
     return made_once(tmp_path_factory, "small", make_small)
+
+
+@pytest.fixture(scope="session")
+def finished_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished project on small pictures of patients; to read and to copy but not to change."""
+    from tests.loop_project import made_once, make_pictures
+
+    return made_once(tmp_path_factory, "pictures", make_pictures)

@@ -162,6 +162,32 @@ def make_small(folder: Path) -> Path:
     return folder
 
 
+PICTURES = {
+    "name": "pictures",
+    "data": {
+        "source": "phantoms",
+        "classes": ["normal", "large_cell"],
+        "positive": ["large_cell"],
+        "phantom": {"patients": 40, "slices": 2, "size": 64},
+    },
+    "split": {"test": 0.2, "val": 0.2, "folds": 2},
+    "prepare": {"size": 32, "channels": 1},
+    "model": {"name": "backbone", "backbone": "resnet10t"},
+    "train": {"mode": "head"},
+    "export": {"per": "patient"},
+    "evaluate": {"draws": 100},
+    "gate": {"rules": [{"metric": "test_accuracy", "at_least": 0.0}]},
+}
+
+
+def make_pictures(folder: Path) -> Path:
+    """Phantoms of CT slices, a head on features, answers by patient; from the source to a version that serves."""
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(PICTURES), "utf-8")
+    run_loop(folder)
+    return folder
+
+
 def copied(project: Path, to: Path) -> Path:
     """A copy to change, without the MLflow store, whose artifacts have absolute addresses."""
     shutil.copytree(project, to, symlinks=True, ignore=LEFT_BEHIND)

@@ -18,32 +18,10 @@ from medloop.steps.project import Project, load_project
 from medloop.storage import read_json
 from tests.loop_project import copied, edit_recipe, medloop
 
-RECIPE = {
-    "name": "pictures",
-    "data": {
-        "source": "phantoms",
-        "classes": ["normal", "large_cell"],
-        "positive": ["large_cell"],
-        "phantom": {"patients": 40, "slices": 2, "size": 64},
-    },
-    "split": {"test": 0.2, "val": 0.2, "folds": 2},
-    "prepare": {"size": 32, "channels": 1},
-    "model": {"name": "backbone", "backbone": "resnet10t"},
-    "train": {"mode": "head"},
-    "export": {"per": "patient"},
-    "evaluate": {"draws": 100},
-    "gate": {"rules": [{"metric": "test_accuracy", "at_least": 0.0}]},
-}
-
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("pictures")
-    (folder / "params.yaml").write_text(yaml.safe_dump(RECIPE), "utf-8")
-    project = load_project(folder)
-    for _ in run_all(project):
-        continue
-    return project
+def pictures(finished_pictures: Path) -> Project:
+    return load_project(finished_pictures)
 
 
 def test_the_loop_ends_with_a_version_that_serves(pictures: Project) -> None:
@@ -70,8 +48,8 @@ def test_the_report_shows_the_most_wrong_and_what_an_untrained_network_makes_of_
     assert len(table) == report["n_test"]
 
 
-def test_a_second_run_trains_nothing(pictures: Project) -> None:
-    done = {one.stage: one for one in run_all(pictures)}
+def test_a_second_run_trains_nothing(again: Path) -> None:
+    done = {one.stage: one for one in run_all(load_project(again))}
     assert done["prepare"].skipped
     assert done["train"].skipped
     assert done["export"].skipped

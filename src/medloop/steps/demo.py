@@ -39,7 +39,7 @@ def figures_table(project: Project) -> tuple[tuple[str, ...], list[tuple[str, ..
     """The figures of the report, as a table for the terminal."""
     report = read_json(project.work / "report" / "report.json")
     folded = report["cross_validation"]["roc_auc"]["std"] is not None
-    folds = f"{report['recipe']['split']['folds']} folds: mean"
+    folds = f"{report['folds']} folds: mean"
     header = ("", *((folds, "std", "95% interval") if folded else ()), f"test (n={report['n_test']})", "95% interval")
     rows: list[tuple[str, ...]] = []
     for name in SHOWN:

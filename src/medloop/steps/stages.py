@@ -195,6 +195,7 @@ def evaluate(project: Project) -> str:
     from medloop.data.manifest import cases_of
     from medloop.evaluate.ledger import LEDGER, bundles_seen, note_look
     from medloop.evaluate.report import evaluate_bundle
+    from medloop.evaluate.sentences import headline
     from medloop.evaluate.study import study_facts
 
     parts, findings = pd.read_parquet(project.work / "splits.parquet"), read_json(project.work / "audit/findings.json")
@@ -214,11 +215,10 @@ def evaluate(project: Project) -> str:
         study=study_facts(cases, parts, findings, subgroups=project.recipe.evaluate.subgroups),
         beside=images.untrained(project, rows["case_id"].tolist()) if files is not None else None,
         looks=bundles_seen(project.work / LEDGER, edition),
+        edition=edition,
         folder=project.work / "report",
     )
-    figures = report["test"]
-    shown = ", ".join(f"{name} {figures[name]['value']:.3f}" for name in ("accuracy", "recall", "roc_auc"))
-    return f"{report['n_test']} locked cases: {shown}; see {project.shown('report/report.html')}"
+    return f"{report['n_test']} locked cases: {headline(report)}; see {project.shown('report/report.html')}"
 
 
 def gate(project: Project) -> str:
