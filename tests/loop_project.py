@@ -135,6 +135,14 @@ def new_table(folder: Path, rows: Rows, **data: Any) -> Path:
     return edit_recipe(folder, gate=at_least("test_accuracy", 0.01))
 
 
+def installed(folder: Path, name: str, version: str) -> Path:
+    """A folder for the module path in which this release of a library counts as installed."""
+    facts = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "utf-8")
+    return folder
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that the first test to need it makes, whichever process that test runs in."""
     base = factory.getbasetemp()

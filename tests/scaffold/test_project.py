@@ -23,7 +23,7 @@ def test_a_new_project_holds_a_recipe_settings_and_a_pipeline_but_no_python(tmp_
     assert {"params.yaml", "config.yaml", "dvc.yaml", "README.md", ".gitignore", "medloop-lock.yaml"} <= names
     assert not [name for name in names if name.endswith((".py", ".ipynb"))]
     assert load_recipe(project).name == "mine"
-    assert next(iter(yaml.safe_load((project / "dvc.yaml").read_text("utf-8"))["stages"])) == "ingest"
+    assert list(yaml.safe_load((project / "dvc.yaml").read_text("utf-8"))["stages"])[:2] == ["lock", "ingest"]
 
 
 def test_the_settings_that_are_written_out_are_the_defaults(tmp_path: Path) -> None:

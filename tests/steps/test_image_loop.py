@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from medloop.bundle.predictor import Predictor
 from medloop.errors import UserError
 from medloop.steps.compare import compare_models
+from medloop.steps.dvc import write_lock
 from medloop.steps.images import train_images
-from medloop.steps.pipeline import run_all
+from medloop.steps.pipeline import run_all, run_stage, said_before
 from medloop.steps.project import Project, load_project
 from medloop.storage import read_json
-from tests.loop_project import copied, edit_recipe, medloop
+from tests.loop_project import copied, edit_recipe, medloop, run_stages
 
 RECIPE = {
     "name": "pictures",
@@ -148,6 +152,41 @@ def test_a_training_that_begins_with_the_champion_names_it_as_its_parent(again: 
     assert made["parent"] == first["bundle"]
     assert made["recipe"]["model"]["weights"] == "champion"
     assert read_json(again / "models" / "versions" / "1" / "bundle" / "bundle.json")["parent"] is None
+
+
+def test_weights_of_another_content_train_again(again: Path) -> None:
+    weights = again / "weights.safetensors"
+    shutil.copy(again / "models" / "versions" / "1" / "bundle" / "weights.safetensors", weights)
+    edit_recipe(again, model={"weights": weights.name})
+    run_stages(again, "tune", "train")
+    write_lock(load_project(again))
+    assert said_before(load_project(again), "train")
+    state = load_file(weights)
+    save_file({name: values * 1.01 for name, values in state.items()}, weights)
+    assert said_before(load_project(again), "train") is None
+    assert write_lock(load_project(again))
+    assert run_stage(load_project(again), "train").why == "changed: the file weights.safetensors (model.weights)"
+
+
+def test_another_champion_trains_again_but_not_the_one_that_this_training_made(again: Path) -> None:
+    edit_recipe(again, model={"weights": "champion"})
+    for _ in run_all(load_project(again)):
+        continue
+    assert read_json(again / "models" / "champion.json")["version"] == 2
+    assert said_before(load_project(again), "train")
+    pointer = again / "models" / "champion.json"
+    pointer.write_text(json.dumps({**read_json(pointer), "bundle": "0" * 64}), "utf-8")
+    assert said_before(load_project(again), "train") is None
+
+
+def test_another_number_of_folds_keeps_the_bound_between_onnx_and_the_model(again: Path) -> None:
+    weights = again / "work" / "trained" / "weights.safetensors"
+    state = load_file(weights)
+    save_file({**state, "head.bias": state["head.bias"] * float("nan")}, weights)
+    for words in ([], ["--k-folds", "3"]):
+        said = medloop("export", *words, cwd=again)
+        assert said.code == 2
+        assert "must agree with torch within 0.0001 (export.parity)" in said.err
 
 
 def test_a_champion_that_cannot_be_begun_with_is_told(again: Path) -> None:

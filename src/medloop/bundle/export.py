@@ -22,6 +22,7 @@ from medloop.prepare.table import Inputs
 from medloop.recipe import ExportSection
 from medloop.storage import atomic_folder, read_json, write_json
 
+PARITY = 1e-5
 REFERENCE_CASES = 1000
 
 
@@ -58,7 +59,9 @@ def export_table(
     pipeline = read_estimator(trained / "estimator.skops")
     graph = table_graph(pipeline, {column.name: column.kind for column in preparer.columns}).SerializeToString()
     logits, embedding = run_graph(graph, held_out.inputs)
-    parity = check_parity(pipeline, model_frame(held_out.inputs), logits, bound=section.parity, name=model["name"])
+    parity = check_parity(
+        pipeline, model_frame(held_out.inputs), logits, bound=section.parity or PARITY, name=model["name"]
+    )
     outliers = fit_outliers(embedding, quantile=section.outlier_quantile, seed=model["seed"])
     fitted = fit_decision(held_out.logits, held_out.y, section, task, fitted_on="out-of-fold training cases")
     meta = {

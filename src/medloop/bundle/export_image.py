@@ -147,8 +147,7 @@ def _exact_graph(trained: Path, job: Exporting) -> tuple[bytes, float, tuple[flo
     chosen = job.cases.train[sample(len(job.cases.train), most=PARITY_PICTURES, seed=job.model["seed"])]
     some = np.asarray(job.pictures.images[chosen])
     graph = image_graph(classifier, some)
-    bound = job.section.parity if "parity" in job.section.model_fields_set else PARITY
-    parity = check_image_parity(classifier, graph, some, bound=bound)
+    parity = check_image_parity(classifier, graph, some, bound=job.section.parity or PARITY)
     return graph, parity, map_shift(classifier, torch.from_numpy(model_input(some)["image"]))
 
 

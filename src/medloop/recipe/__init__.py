@@ -1,5 +1,6 @@
 """The recipe (`params.yaml`): what is learned and what must hold."""
 
+from medloop.recipe.kinds import check_kind
 from medloop.recipe.recipe import Recipe, load_recipe
 from medloop.recipe.sections import (
     AuditSection,
@@ -34,6 +35,7 @@ __all__ = [
     "Strict",
     "TrainSection",
     "TuneSection",
+    "check_kind",
     "load_recipe",
     "read_yaml",
     "validated",

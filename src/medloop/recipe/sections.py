@@ -217,7 +217,8 @@ class ExportSection(Strict):
 
     threshold: str = "probability >= 0.5"
     calibrate: bool = True
-    parity: Annotated[float, Field(gt=0, le=1e-3)] = 1e-5
+    # How far ONNX may differ from the trained model; null: 1e-5 for a table, 1e-4 for images.
+    parity: Annotated[float, Field(gt=0, le=1e-3)] | None = None
     precision: Literal["auto", "fp32", "int8"] = "auto"
     per: Literal["case", "patient"] = "case"
     combine: Literal["mean", "max", "noisy-or"] = "mean"

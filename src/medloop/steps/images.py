@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from medloop.bundle import files
-from medloop.errors import UserError
+from medloop.errors import BrokenBundle, UserError
 from medloop.recipe import ModelSection
 from medloop.steps.project import Project
 from medloop.steps.tracked import content_name, epoch_log, flat_params
 from medloop.steps.versions import store_of
-from medloop.storage import read_json
+from medloop.storage import read_json, sha256_file
 
 CHAMPION = "champion"
 
@@ -128,6 +129,27 @@ def _champion_weights(project: Project) -> str:
             hint="begin with weights: imagenet, none or a file",
         )
     return os.path.relpath(bundle / files.WEIGHTS, project.root)
+
+
+def begins_with(project: Project) -> dict[str, str]:
+    """The weights that a training may begin with, each by its name in the recipe with a hash."""
+    space = project.recipe.tune.space.get("weights")
+    names = {str(name) for name in (project.recipe.model.params.get("weights"), *(space.choices if space else ()))}
+    found = {name: project.root / name for name in sorted(names - {CHAMPION}) if (project.root / name).is_file()}
+    hashes = {f"the file {name} (model.weights)": sha256_file(path) for name, path in found.items()}
+    return {**hashes, **({"the champion (model.weights)": _champion_bundle(project)} if CHAMPION in names else {})}
+
+
+def _champion_bundle(project: Project) -> str:
+    """The bundle that serves; where it was made here, the one that its training began with."""
+    champion, own = store_of(project).champion(), project.work / "bundle"
+    if champion is None:
+        return "none"
+    with suppress(BrokenBundle):
+        # Else a model that the gate let pass would be trained again, each time from itself.
+        if (own / files.META).is_file() and files.verify(own) == champion.bundle:
+            return str(read_json(own / files.META)["parent"])
+    return champion.bundle
 
 
 def parent_of(project: Project) -> str | None:

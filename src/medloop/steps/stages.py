@@ -47,6 +47,18 @@ def audit(project: Project) -> str:
     section = project.recipe.audit
     reference = manifest.read_cases(project.root / section.reference) if section.reference else None
     result = examine(project.root, project.cases(), section, folder=project.work / "audit", reference=reference)
+    return _found(project, result)
+
+
+def accept(project: Project) -> str:
+    """The findings of before, judged by the names that the recipe accepts now."""
+    from medloop.audit.acceptance import accept_findings
+
+    result = accept_findings(project.work / "audit", project.recipe.audit)
+    return audit(project) if result is None else _found(project, result)
+
+
+def _found(project: Project, result: Audit) -> str:
     counts = {kind: sum(one.severity == kind for one in result.findings) for kind in ("severe", "warning", "note")}
     return ", ".join(f"{n} {kind}" for kind, n in counts.items()) + f"; see {project.shown('audit/audit.html')}"
 
