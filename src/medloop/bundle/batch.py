@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from medloop.bundle.answers import WRITERS
 from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput, UserError
-from medloop.prepare.csv_cells import read_cells
+from medloop.prepare.csv_cells import cells_in
 from medloop.prepare.decode import DEFAULT_LIMITS
 from medloop.progress import track
 from medloop.storage import Limits, file_lock, list_uris, open_uri, sha256_bytes
@@ -58,13 +58,13 @@ def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path) ->
 def score_tables(predictor: Predictor, uris: Sequence[str], *, skip: int = 0) -> Iterator[Line]:
     """One line a row: the answer, or why there is none; the first `skip` rows are passed over."""
     for uri in uris:
-        path = Path(uri)
-        rows = _read_rows(predictor, path)
+        name = PurePosixPath(uri).name
+        rows = _read_rows(predictor, uri, name)
         first, skip = min(skip, len(rows)), max(0, skip - len(rows))
         starts = range(first, len(rows), CHUNK)
-        for start in track(starts, total=len(starts), what=path.name):
+        for start in track(starts, total=len(starts), what=name):
             answers = _answers(predictor, rows[start : start + CHUNK])
-            yield from (_line(predictor, path.name, start + number + 2, one) for number, one in enumerate(answers))
+            yield from (_line(predictor, name, start + number + 2, one) for number, one in enumerate(answers))
 
 
 def score_images(predictor: Predictor, uris: Sequence[str], *, skip: int = 0) -> Iterator[Line]:
@@ -95,13 +95,14 @@ def _expanded(place: str, *, suffix: str) -> Iterator[str]:
     yield from chosen
 
 
-def _read_rows(predictor: Predictor, path: Path) -> list[Row]:
-    """The rows of a CSV file; columns that the model does not want are passed over."""
-    header, cells = read_cells(path)
+def _read_rows(predictor: Predictor, uri: str, name: str) -> list[Row]:
+    """The rows of a CSV file at any place; columns that the model does not want are passed over."""
+    with open_uri(uri) as file:
+        header, cells = cells_in(file.read(), name)
     names = predictor.preparer.names
     if absent := [name for name in names if name not in header]:
         raise RejectedInput(
-            f"{path.name} must have the model's {len(names)} columns",
+            f"{name} must have the model's {len(names)} columns",
             found=f"no column '{absent[0]}'" + (f" and {len(absent) - 1} others" if len(absent) > 1 else ""),
             hint="`GET /v1/model` and report.html list the columns",
         )

@@ -129,7 +129,8 @@ def fingerprint(cases: pd.DataFrame) -> str:
 def _joined(texts: pd.Series[Any]) -> Any:
     """The texts with a null between them; by Arrow, since Python would make an object of each."""
     whole: Any = pa.array(texts.fillna(""), pa.string())
-    array = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    # Earlier releases of Arrow keep the long texts of pandas, and cannot join those.
+    array = (whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole).cast(pa.string())
     return pc.binary_join(pa.ListArray.from_arrays([0, len(array)], array), "\0")[0].as_buffer()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import medloop
+from medloop.recipe import Kind
 from medloop.steps.images import begins_with, has_images
 from medloop.steps.libraries import versions
 from medloop.steps.project import Project
@@ -73,7 +74,7 @@ def inputs_of(project: Project, name: str, stage: Stage) -> Inputs:
 
 def outside_of(project: Project, name: str, stage: Stage) -> Inputs:
     """What the stage depends on besides the recipe and the files of the stages before it."""
-    kind = "images" if has_images(project) else "table"
+    kind: Kind = "images" if has_images(project) else "table"
     return Inputs(values=versions(name, kind), hashes={CODE: code_hash(stage), **_files_outside(project, name)})
 
 

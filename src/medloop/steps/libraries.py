@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from typing import Literal
 
-Kind = Literal["table", "images"]
+from medloop.recipe import Kind
 
 ARRAYS = ("numpy", "pandas")
 LEARNING = (*ARRAYS, "scikit-learn", "scipy")
