@@ -332,7 +332,9 @@ def test_a_verdict_of_before_there_were_warnings_is_still_read(store: ModelStore
     assert read_verdict(folder / "verdict.json").warnings == ()
 
 
-def test_a_large_bundle_is_rolled_back_within_a_second_of_a_core(store: ModelStore, golden: Path, tmp_path: Path) -> None:
+def test_a_large_bundle_is_rolled_back_within_a_second_of_a_core(
+    store: ModelStore, golden: Path, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
         bundle = bundle_like(golden, tmp_path / name, name=name)
         (bundle / files.WEIGHTS).write_bytes(b"w" * 30_000_000)
