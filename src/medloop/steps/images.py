@@ -141,14 +141,16 @@ def begins_with(project: Project) -> dict[str, str]:
 
 
 def _champion_bundle(project: Project) -> str:
-    """The bundle that serves; where it was made here, the one that its training began with."""
+    """The bundle that serves; where it was made here out of a champion, that one."""
     champion, own = store_of(project).champion(), project.work / "bundle"
     if champion is None:
         return "none"
     with suppress(BrokenBundle):
-        # Else a model that the gate let pass would be trained again, each time from itself.
         if (own / files.META).is_file() and files.verify(own) == champion.bundle:
-            return str(read_json(own / files.META)["parent"])
+            meta = read_json(own / files.META)
+            # Else a model that the gate let pass would be trained again, each time from itself.
+            if meta["recipe"]["model"].get("weights") == CHAMPION:
+                return str(meta["parent"])
     return champion.bundle
 
 
