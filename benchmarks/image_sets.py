@@ -32,7 +32,8 @@ def small_jpegs(folder: Path, count: int) -> Path:
     """Grey JPEGs of 64 x 64 in six classes, all different."""
     rng = np.random.default_rng(0)
     pictures = [
-        one.pixels.astype(np.int16) for one in generate(PhantomSpec(kind="six_kinds", patients=60, size=SMALL_SIZE))
+        one.pixels.astype(np.int16)
+        for one in generate(PhantomSpec(kind="six_kinds", patients=max(6, round(60 * SHARE)), size=SMALL_SIZE))
     ]
     for number in range(count):
         path = folder / f"class{number % 6}" / f"{number:06d}.jpeg"
