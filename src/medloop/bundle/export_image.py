@@ -142,7 +142,7 @@ def _exact_graph(trained: Path, job: Exporting) -> tuple[bytes, float, tuple[flo
     height, width, channels = job.pictures.preparer.shape
     # The trained weights come next, so none are fetched.
     make = find_model(job.model["name"]).build(**{**job.model["params"], "weights": "none"})
-    classifier = make(classes=len(job.cases.classes), channels=channels, size=max(height, width), root=trained)
+    classifier = make(classes=len(job.cases.classes), channels=channels, size=(height, width), root=trained)
     classifier.load_state_dict(load_file(trained / "weights.safetensors"))
     chosen = job.cases.train[sample(len(job.cases.train), most=PARITY_PICTURES, seed=job.model["seed"])]
     some = np.asarray(job.pictures.images[chosen])

@@ -79,6 +79,7 @@ def train_images(project: Project, tuned: Mapping[str, Any]) -> str:
 
     recipe, work, model = project.recipe, project.work, model_of(project)
     params, section = with_tuned(model, recipe.train, tuned)
+    check_export(project, model.name, params)
     tags = {"training_inputs": content_name(project, repr(params), section.model_dump_json())}
     with epoch_log(project) as log, log.run("train", tags=tags, params=flat_params(model.name, params, section)) as run:
         result = train(
@@ -95,6 +96,17 @@ def train_images(project: Project, tuned: Mapping[str, Any]) -> str:
         run.tag(training=read_json(work / "trained" / "model.json")["training"])
     best = result.history.sort_values("val_loss").iloc[0]
     return f"{recipe.train.mode}: held-out AUC {best['roc_auc']:.3f}, accuracy {best['accuracy']:.3f}"
+
+
+def check_export(project: Project, name: str, params: Mapping[str, Any]) -> None:
+    """Refuse a network that could be trained and not exported, before it is trained."""
+    from medloop.bundle.export_trial import PARITY, try_export
+    from medloop.prepare.prepared_images import read_prepared_images
+
+    # An untrained network says whether the graph is right, not to the last digit how right.
+    bound = max(project.recipe.export.parity, PARITY)
+    shape = read_prepared_images(project.work / "prepared").preparer.shape
+    try_export(name, params, shape=shape, bound=bound, cache=project.work / "cache")
 
 
 def model_of(project: Project) -> ModelSection:

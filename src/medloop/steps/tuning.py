@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from medloop.recipe import ModelSection
-from medloop.steps.images import has_images, model_of
+from medloop.steps.images import check_export, has_images, model_of
 from medloop.steps.project import Project
 from medloop.steps.tracked import content_name, epoch_log
 from medloop.storage import atomic_file, write_text
@@ -60,6 +60,7 @@ def _judge(project: Project, model: ModelSection) -> Judge:
         from medloop.train.image_learning import read_image_learning
         from medloop.train.tune_images import image_judge
 
+        check_export(project, model.name, model.params)
         learning = read_image_learning(prepared, splits)
         return image_judge(learning, model, recipe.train, metric, cache=project.work / "cache", root=project.root)
     from medloop.train.learning import read_learning

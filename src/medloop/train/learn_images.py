@@ -159,7 +159,7 @@ def _builder(
     def build() -> Classifier:
         torch.manual_seed(seed)
         make = entry.build(**params)
-        size = max(height, width)
+        size = (height, width)
         network: Classifier = make(classes=len(learning.classes), channels=channels, size=size, root=root)
         return network
 
@@ -167,9 +167,8 @@ def _builder(
 
 
 def count_weights(learning: ImageLearning, name: str, params: Mapping[str, Any]) -> int:
-    """How many weights the network has, without making them."""
-    with torch.device("meta"):
-        network = _builder(name, {**params, "weights": "none"}, learning, seed=0, root=Path())()
+    """How many weights the network learns with."""
+    network = _builder(name, {**params, "weights": "none"}, learning, seed=0, root=Path())()
     return sum(weight.numel() for weight in network.parameters())
 
 
