@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -66,13 +66,15 @@ def study_body(body: Any, *, channels: int, size: Size, width: int) -> Study:
     """Run the body on noise as in training, and leave it as it was."""
     with _as_in_training(body), _calls(body) as called:
         images = torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0))
-        seen, slopes = _slopes(body, images, turn=0)
+        with torch.no_grad():
+            seen = _run(body, images, dict(body.named_parameters()))
         places = find_places(seen, size, width=width, body=body)
+        slopes = _slopes(body, images, places, turn=0)
         unused = [name for name, slope in slopes.items() if _is_zero(slope)]
         for turn in range(1, ROUNDS):
             if all(slopes[name] is None for name in unused):
                 break
-            _, slopes = _slopes(body, images, turn=turn)
+            slopes = _slopes(body, images, places, turn=turn)
             unused = [name for name in unused if _is_zero(slopes[name])]
     return Study(places=places, unused=tuple(unused), idle=tuple(_idle(body, set(unused), called)))
 
@@ -142,19 +144,21 @@ class _Seer(nn.Module):
         return see(self.body, images)
 
 
-def _slopes(body: nn.Module, images: torch.Tensor, *, turn: int) -> tuple[Any, dict[str, torch.Tensor | None]]:
-    """The output, and the gradient of a random sum of it for every parameter; after the first turn all are shaken."""
+def _run(body: nn.Module, images: torch.Tensor, values: Mapping[str, torch.Tensor]) -> Any:
+    """The output with other values for the parameters; what batches move is a copy."""
+    buffers = {name: buffer.clone() for name, buffer in body.named_buffers()}
+    state = {f"body.{name}": value for name, value in {**values, **buffers}.items()}
+    return functional_call(_Seer(body), state, (images,))
+
+
+def _slopes(body: nn.Module, images: torch.Tensor, places: Places, *, turn: int) -> dict[str, torch.Tensor | None]:
+    """The gradient of a random sum of the map for every parameter; after the first turn all of them are shaken."""
     rng = torch.Generator().manual_seed(turn)
     values = {name: _shaken(value.detach(), rng, turn=turn) for name, value in body.named_parameters()}
-    state: dict[str, torch.Tensor] = {f"body.{name}": value for name, value in values.items()}
-    # Batch statistics move copies.
-    state |= {f"body.{name}": buffer.clone() for name, buffer in body.named_buffers()}
-    seen = functional_call(_Seer(body), state, (images,))
-    if not isinstance(seen, torch.Tensor):
-        return seen, dict.fromkeys(values)
-    total = (seen * torch.randn(seen.shape, generator=rng)).sum()
+    maps = places.maps(_run(body, images, values))
+    total = (maps * torch.randn(maps.shape, generator=rng)).sum()
     slopes = torch.autograd.grad(total, list(values.values()), allow_unused=True)
-    return seen, dict(zip(values, slopes, strict=True))
+    return dict(zip(values, slopes, strict=True))
 
 
 def _shaken(value: torch.Tensor, rng: torch.Generator, *, turn: int) -> torch.Tensor:
