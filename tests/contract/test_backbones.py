@@ -48,12 +48,19 @@ def test_one_of_each_build_learns_and_is_exported(member: str, size: int) -> Non
 @pytest.mark.soak
 @pytest.mark.parametrize("member", FAMILIES)
 def test_every_family_learns_and_is_exported_at_96_pixels_or_at_the_size_it_names(member: str) -> None:
+    learns_and_exports(member, needed_size(member))
+
+
+def needed_size(member: str) -> int:
+    """96 pixels, or what a refusal of them asks for."""
     try:
-        learns_and_exports(member, 96)
+        build_classifier(classes=3, channels=1, size=96, backbone=member, stem="own")
     except UserError as error:
         named = re.search(r"set prepare\.size: (\d+)", error.hint)
-        assert named, str(error)
-        learns_and_exports(member, int(named[1]))
+        if named is None:
+            raise
+        return int(named[1])
+    return 96
 
 
 @pytest.mark.soak

@@ -157,3 +157,13 @@ def test_a_champion_that_cannot_be_begun_with_is_told(again: Path) -> None:
     (again / "models" / "champion.json").unlink()
     with pytest.raises(UserError, match="needs a version that serves"):
         train_images(other, {})
+
+
+def test_a_backbone_that_needs_another_size_is_refused_before_it_is_trained(again: Path) -> None:
+    edit_recipe(again, model={"backbone": "efficientformer_l1"})
+    before = (again / "work" / "trained" / "weights.safetensors").read_bytes()
+    said = medloop("run", cwd=again)
+    assert said.code == 2
+    assert "the backbone efficientformer_l1 needs pictures of exactly 224 x 224 pixels" in said.err
+    assert "set prepare.size: 224" in said.err
+    assert (again / "work" / "trained" / "weights.safetensors").read_bytes() == before
