@@ -26,8 +26,9 @@ setup: $(READY) ## install everything into .venv (TORCH=cuda: with CUDA; PYTHON=
 demo: $(READY) ## show the whole loop on a small data set
 	@$(BIN)/medloop demo $(ARGS)
 
+# A file's tests stay in one process, for they share what is made for them; more threads than cores only wait.
 test: $(READY) ## run the tests (WORKERS=0: in one process)
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(READY) ## run every check that needs no test data: style, types, architecture, sizes, secrets
 	$(BIN)/ruff check

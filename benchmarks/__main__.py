@@ -8,6 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    auc,
+    copies,
+    decisions,
     demo,
     finetuning,
     gate,
@@ -26,7 +29,10 @@ from benchmarks.row import Row
 MEASUREMENTS = {
     "ingest": ingest.measure,
     "prepare": prepare.measure,
+    "auc": auc.measure,
+    "copies": copies.measure,
     "gate": gate.measure,
+    "decisions": decisions.measure,
     "demo": demo.measure,
     "learning": learning.measure,
     "finetuning": finetuning.measure,

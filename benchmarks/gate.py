@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks import gate_budget, gate_needed, gate_noise
+from benchmarks.gate_models import Edition, Generator, Model, drawn
 from benchmarks.row import Row
 from medloop.evaluate.against_champion import Opponent, outcome_against
-from medloop.evaluate.decided import Decided
-from medloop.metrics.view import one_hot
 from medloop.progress import track
 from medloop.recipe import GateRule, GateSection
 
 TRIALS = 2000
 MOST_WRONG = 0.05
-# Two models that learned from the same cases err on much the same ones.
-ALIKE = 0.8
-# Of the noise in a patient's slices, the share that they have in common.
-WITHIN = 0.5
 SECTION = GateSection()
-NORMAL = NormalDist()
-
-Generator = np.random.Generator
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edition:
-    """The test cases that are drawn: patients with so many slices each."""
-
-    name: str
-    positives: int
-    negatives: int
-    slices: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """What a model truly is: its area under the curve, and the recall at which it decides."""
-
-    auc: float = 0.95
-    recall: float = 0.90
-
 
 SMALL = Edition(name="43 + 71 patients", positives=43, negatives=71)
 LARGE = Edition(name="400 + 1,600 patients", positives=400, negatives=1600)
@@ -128,9 +100,9 @@ QUESTIONS = (
 
 
 def measure() -> list[Row]:
-    """How often each challenger passes, in 2,000 trials each; then the same for a gate on points."""
+    """How often each challenger passes, noise, long sequences, the numbers stated; then a gate on points."""
     rows = [row_of(question, trials=TRIALS, seed=number) for number, question in enumerate(QUESTIONS)]
-    return [*rows, *points_gate(trials=TRIALS, seed=0)]
+    return [*rows, *gate_noise.rows(), *gate_budget.rows(), *gate_needed.rows(), *points_gate(trials=TRIALS, seed=0)]
 
 
 def row_of(question: Question, *, trials: int, seed: int) -> Row:
@@ -153,38 +125,6 @@ def share_passed(question: Question, *, trials: int, seed: int) -> float:
         opponent = Opponent(version=1, bundle="b", decided=champion)
         passed += all(outcome_against(rule, SECTION, challenger, opponent).passed for rule in question.rules)
     return passed / trials
-
-
-def drawn(edition: Edition, first: Model, second: Model, rng: Generator) -> tuple[Decided, Decided]:
-    """What two models say of the same new patients."""
-    patients = edition.positives + edition.negatives
-    y = np.repeat((np.arange(patients) < edition.positives).astype(np.int64), edition.slices)
-    groups = np.repeat(np.arange(patients), edition.slices)
-    common = _noise(groups, rng)
-    return tuple(_decided(model, y, groups, common, rng) for model in (first, second))  # type: ignore[return-value]
-
-
-def _noise(groups: NDArray[np.int64], rng: Generator) -> NDArray[np.float64]:
-    """Of variance 1, a part of it shared by the slices of a patient."""
-    shared = rng.normal(size=groups.max() + 1)[groups]
-    return np.asarray(np.sqrt(WITHIN) * shared + np.sqrt(1 - WITHIN) * rng.normal(size=groups.size))
-
-
-def _decided(
-    model: Model, y: NDArray[np.int64], groups: NDArray[np.int64], common: NDArray[np.float64], rng: Generator
-) -> Decided:
-    apart = NORMAL.inv_cdf(model.auc) * np.sqrt(2)
-    score = apart * y + np.sqrt(ALIKE) * common + np.sqrt(1 - ALIKE) * _noise(groups, rng)
-    threshold = apart - NORMAL.inv_cdf(model.recall)
-    # The log-odds of two normal distributions of equal spread, at the prevalence of the edition.
-    share = 1 / (1 + np.exp(-(apart * (score - apart / 2) + np.log(y.mean() / (1 - y.mean())))))
-    return Decided(
-        case_ids=tuple(map(str, range(y.size))),
-        groups=groups,
-        truth=y,
-        shares=np.column_stack([1 - share, share]),
-        decisions=one_hot((score >= threshold).astype(np.int64), 2),
-    )
 
 
 def points_gate(*, trials: int, seed: int) -> list[Row]:

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.bare_loop import on_two_cores
-from benchmarks.image_sets import SMALL_FILES, SMALL_SIZE, files_of, image_project, scans, small_jpegs
+from benchmarks.image_sets import SHARE, SMALL_FILES, SMALL_SIZE, files_of, image_project, scans, small_jpegs
 from benchmarks.memory import peak_megabytes
 from benchmarks.row import Row, interleaved
 from medloop.steps import stages
 from medloop.steps.project import Project
 
-ROUNDS = 7
-SHARE = 0.8
+ROUNDS = 7 if SHARE == 1 else 1
+SUFFICES = 0.8
 MEGABYTES = 500
 SCAN_SIZE = 224
 RATED = ("scans", "small JPEGs")
@@ -58,8 +58,8 @@ def _rate(name: str, which: str, project: Project, paths: Sequence[str], loop: L
     return Row(
         what=f"{name}: {len(paths):,} {which}, {ours:,.0f} files a second of the bare loop's {best:,.0f}",
         found=f"{ours / best:.2f}",
-        wanted=f">= {SHARE}",
-        holds=ours >= SHARE * best,
+        wanted=f">= {SUFFICES}",
+        holds=ours >= SUFFICES * best,
     )
 
 

@@ -1,4 +1,4 @@
-"""Two rules for every test: the long ones run only when asked for, and CI does not accept a skipped one."""
+"""Rules for every test: the long ones run only when asked for, none hangs on the clock, CI accepts no skipped one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: takes minutes, so it runs only with `make soak`")
     config.option.markexpr = config.option.markexpr or "not soak"
+    settings.register_profile(
+        "medloop",
+        deadline=None,
+        # How long an example takes says how busy the machine is, and nothing of the code.
+        suppress_health_check=[HealthCheck.too_slow],
+        # `make test` tries the same examples each time; `make soak` looks for others.
+        derandomize=config.option.markexpr == "not soak",
+    )
+    settings.load_profile("medloop")
     # What MLflow's own modules do cannot be mended here.
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning:mlflow")
     config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType:UserWarning:mlflow")
@@ -67,3 +77,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.loop_project import made_once, make_small
 
     return made_once(tmp_path_factory, "small", make_small)
+
+
+@pytest.fixture(scope="session")
+def finished_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished project on small pictures of patients; to read and to copy but not to change."""
+    from tests.loop_project import made_once, make_pictures
+
+    return made_once(tmp_path_factory, "pictures", make_pictures)

@@ -135,6 +135,14 @@ def new_table(folder: Path, rows: Rows, **data: Any) -> Path:
     return edit_recipe(folder, gate=at_least("test_accuracy", 0.01))
 
 
+def installed(folder: Path, name: str, version: str) -> Path:
+    """A folder for the module path in which this release of a library counts as installed."""
+    facts = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "utf-8")
+    return folder
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that the first test to need it makes, whichever process that test runs in."""
     base = factory.getbasetemp()
@@ -159,6 +167,32 @@ def make_small(folder: Path) -> Path:
     """A small table with awkward columns, from the source to the report."""
     new_table(folder, small_rows(150))
     run_stages(folder, *STAGES)
+    return folder
+
+
+PICTURES = {
+    "name": "pictures",
+    "data": {
+        "source": "phantoms",
+        "classes": ["normal", "large_cell"],
+        "positive": ["large_cell"],
+        "phantom": {"patients": 40, "slices": 2, "size": 64},
+    },
+    "split": {"test": 0.2, "val": 0.2, "folds": 2},
+    "prepare": {"size": 32, "channels": 1},
+    "model": {"name": "backbone", "backbone": "resnet10t"},
+    "train": {"mode": "head"},
+    "export": {"per": "patient"},
+    "evaluate": {"draws": 100},
+    "gate": {"rules": [{"metric": "test_accuracy", "at_least": 0.0}]},
+}
+
+
+def make_pictures(folder: Path) -> Path:
+    """Phantoms of CT slices, a head on features, answers by patient; from the source to a version that serves."""
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(PICTURES), "utf-8")
+    run_loop(folder)
     return folder
 
 

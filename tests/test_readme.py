@@ -74,7 +74,7 @@ def test_the_recipes_of_the_readme_are_recipes() -> None:
     texts = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     recipes = [validated(Recipe, yaml.safe_load(text), where="README") for text in texts]
     assert [recipe.data.source for recipe in recipes] == ["folder", "csv", "csv"]
-    assert [len(recipe.gate.rules) for recipe in recipes] == [2, 3, 1]
+    assert [len(recipe.gate.rules) for recipe in recipes] == [4, 4, 1]
 
 
 def test_every_command_of_the_table_exists() -> None:

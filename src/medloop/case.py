@@ -20,6 +20,8 @@ class Case:
     label: str
     source: str
     patient_id: str | None = None
+    # The patient where one is known, else the study or series of somebody.
+    group_id: str | None = None
     path: str | None = None
     values: Row = field(default_factory=dict)
     quarantined: str | None = None
@@ -94,5 +96,7 @@ class Verdict:
     smoke: bool = False
     gate: dict[str, Any] = field(default_factory=dict)
     champion: dict[str, Any] | None = None
+    # Where it is another one than the champion.
+    reference: dict[str, Any] | None = None
     looks: int = 0
     warnings: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ class Rejected:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """The answers for many files, by the names of the files, and the files that got none."""
+    """The answers for many files, by the names of the files or patients, and the files that got none."""
 
     predictions: tuple[tuple[str, Prediction], ...]
     rejected: tuple[Rejected, ...]
@@ -56,14 +56,28 @@ class Client:
         self._retries = retries
 
     def predict_files(self, files: Mapping[str, bytes]) -> Answers:
-        """One answer a file; the keys are names that come back."""
+        """One answer a file; the keys are names that come back.
+
+        Where the model decides per patient, the files are DICOM, and each carries the answer of its patient.
+        """
         parts = [("files", (name, data)) for name, data in files.items()]
         if len(parts) == 1:
             ((name, data),) = files.items()
             body = self._json("POST", "/predict", files={"file": (name, data)})
             return Answers(predictions=((name, _prediction(body)),), rejected=())
         body = self._json("POST", "/v1/predictions", files=parts)
-        answers = tuple((one["file"], _prediction(one)) for one in body["predictions"])
+        answers = tuple((name, _prediction(one)) for one in body["predictions"] for name in _names(one))
+        return Answers(predictions=answers, rejected=tuple(Rejected(**one) for one in body["rejected"]))
+
+    def predict_patients(self, patients: Mapping[str, Mapping[str, bytes]]) -> Answers:
+        """One answer a patient, from all files of each; the keys, which come back, name patients and then files.
+
+        The service keeps no more than a keyed hash of a patient's name.
+        """
+        sent = [(patient, name, data) for patient, files in patients.items() for name, data in files.items()]
+        parts = [("files", (name, data)) for _, name, data in sent]
+        body = self._json("POST", "/v1/predictions", files=parts, data={"patient": [patient for patient, _, _ in sent]})
+        answers = tuple((sent[one["slices"][0]["number"]][0], _prediction(one)) for one in body["predictions"])
         return Answers(predictions=answers, rejected=tuple(Rejected(**one) for one in body["rejected"]))
 
     def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
@@ -75,13 +89,13 @@ class Client:
         """An answer that was given."""
         return _prediction(self._json("GET", f"/v1/predictions/{prediction_id}"))
 
-    def input_png(self, prediction_id: str) -> bytes:
-        """The picture that was judged."""
-        return self._ask("GET", f"/v1/predictions/{prediction_id}/input.png").content
+    def input_png(self, prediction_id: str, *, slice_number: int = 0) -> bytes:
+        """The picture that was judged, or one of a patient's slices."""
+        return self._ask("GET", f"/v1/predictions/{prediction_id}/input.png", params={"slice": slice_number}).content
 
-    def heatmap_png(self, prediction_id: str) -> bytes:
-        """The picture with what spoke for the class in colour."""
-        return self._ask("GET", f"/v1/predictions/{prediction_id}/heatmap.png").content
+    def heatmap_png(self, prediction_id: str, *, slice_number: int = 0) -> bytes:
+        """The picture, or one of a patient's slices, with what spoke for the class in colour."""
+        return self._ask("GET", f"/v1/predictions/{prediction_id}/heatmap.png", params={"slice": slice_number}).content
 
     def correct(self, prediction_id: str, *, label: str, reason: str, once: str | None = None) -> Correction:
         """Say that an answer was wrong; asked again it stays one correction."""
@@ -179,6 +193,11 @@ class Client:
 def _prediction(body: Mapping[str, Any]) -> Prediction:
     known = {one.name: body[one.name] for one in fields(Prediction)}
     return Prediction(**{**known, "conformal_set": tuple(known["conformal_set"])})
+
+
+def _names(body: Mapping[str, Any]) -> list[str]:
+    """The files that an answer rests on."""
+    return [body["file"]] if "file" in body else list(dict.fromkeys(one["file"] for one in body["slices"]))
 
 
 def _wait(answer: httpx.Response) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -135,6 +136,7 @@ def names_called(node: ast.Call) -> Iterator[str]:
         yield str(node.args[0].value)
 
 
+@functools.cache
 def imports_in(package: Path) -> list[Import]:
     """Finds every import below the package, wherever it stands in its file."""
     modules = modules_in(package)

@@ -6,24 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundle.image_bundles import export_project, export_rows, write_project
+from tests.bundle.image_bundles import export_rows, make_discs, make_heads
+from tests.loop_project import made_once
 
 
 @pytest.fixture(scope="session")
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fine-tuned network with its bundle, to read and not to change."""
-    folder = write_project(tmp_path_factory.mktemp("discs"), mode="finetune")
-    export_project(folder, threshold="sensitivity >= 0.95")
-    return folder
+    return made_once(tmp_path_factory, "discs", make_discs)
 
 
 @pytest.fixture(scope="session")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A head on a frozen network with its bundle, which decides by patient; four folds and no calib part."""
-    parts = {"train": 160, "test": 80}
-    folder = write_project(tmp_path_factory.mktemp("heads"), mode="head", parts=parts, folds=True)
-    export_project(folder, threshold="youden", per="patient", combine="mean", precision="int8")
-    return folder
+    """A head on a frozen network with its bundle, which decides by patient; to read and not to change."""
+    return made_once(tmp_path_factory, "heads", make_heads)
 
 
 @pytest.fixture(scope="session")

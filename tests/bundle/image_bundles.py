@@ -156,6 +156,20 @@ def export_project(folder: Path, **options: Any) -> dict[str, Any]:
     )
 
 
+def make_discs(folder: Path) -> Path:
+    """A fine-tuned network with its bundle."""
+    write_project(folder, mode="finetune")
+    export_project(folder, threshold="sensitivity >= 0.95")
+    return folder
+
+
+def make_heads(folder: Path) -> Path:
+    """A head on a frozen network with its bundle, which decides by patient; four folds and no calib part."""
+    write_project(folder, mode="head", parts={"train": 160, "test": 80}, folds=True)
+    export_project(folder, threshold="youden", per="patient", combine="mean", precision="int8")
+    return folder
+
+
 def export_rows(folder: Path) -> Path:
     """A table of two columns, learned and exported; its bundle is returned."""
     rng = np.random.default_rng(0)
@@ -170,5 +184,6 @@ def export_rows(folder: Path) -> Path:
     splits.to_parquet(folder / "splits.parquet")
     learning = read_learning(folder / "prepared", folder / "splits.parquet")
     train_table(learning, ModelSection(), TrainSection(), tuned={}, folder=folder / "trained")
-    export_table(folder / "trained", folder / "prepared", ExportSection(), origin=ORIGIN, folder=folder / "bundle")
+    places = (folder / name for name in ("trained", "prepared", "splits.parquet"))
+    export_table(*places, ExportSection(), origin=ORIGIN, folder=folder / "bundle")
     return folder / "bundle"

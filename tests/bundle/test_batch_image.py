@@ -17,6 +17,7 @@ from medloop.bundle.batch import PICTURES_AT_ONCE, Scored, score_files
 from medloop.bundle.predictor import Predictor
 from medloop.errors import UserError
 from tests.bundle.image_bundles import draw_discs, png
+from tests.loop_project import medloop, small_rows, write_table
 from tests.storage.conftest import bucket, object_store  # noqa: F401 - fixtures
 
 FILES = [png(disc.pixels) for disc in draw_discs(6, seed=41)]
@@ -99,6 +100,26 @@ def test_a_prefix_in_an_object_store(
     assert score_files(predictor, ["s3://scans/new"], tmp_path / "out.csv") == Scored(answered=3, rejected=1)
     names = [line["file"] for line in lines_of(tmp_path / "out.csv")]
     assert names == [f"s3://scans/new/{name}.png" for name in ("0", "1", "2", "broken")]
+
+
+def test_tables_in_an_object_store(
+    golden: Path,
+    bucket: Callable[[str, bytes], None],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    table = write_table(tmp_path / "rows.csv", small_rows(5))
+    bucket("new/rows.csv", table.read_bytes())
+    bucket("new/notes.txt", b"no table")
+    bucket("old/broken.csv", b"\xff\xfe")
+    found = []
+    for place in (table, "s3://scans/new/rows.csv", "s3://scans/new"):
+        said = medloop("predict", str(place), "--bundle", str(golden), "--out", "out.csv", cwd=tmp_path)
+        assert (said.code, said.out) == (0, "5 cases answered, 0 rejected; see out.csv\n"), said.err
+        found.append(lines_of(tmp_path / "out.csv"))
+    assert found[0] == found[1] == found[2]
+    broken = medloop("predict", "s3://scans/old/broken.csv", "--bundle", str(golden), cwd=tmp_path)
+    assert broken.code == 2
+    assert "broken.csv must be UTF-8" in broken.err
 
 
 def test_parquet_keeps_the_types_even_where_all_is_rejected(predictor: Predictor, folder: Path, tmp_path: Path) -> None:

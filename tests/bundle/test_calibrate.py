@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medloop.bundle.calibrate import (
-    choose_threshold,
     conformal_quantiles,
     fit_outliers,
     fit_temperature,
     log_probabilities,
+    min_patients,
     positive_share,
     sample,
 )
 from medloop.bundle.decide import softmax
+from medloop.bundle.operating_point import choose_threshold
 from medloop.errors import UserError
 
 CASES = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=2, max_size=60).filter(
@@ -102,9 +103,36 @@ def test_conformal_sets_hold_the_truth_by_class_at_the_stated_rate(alpha: float)
         assert covered[y[fresh] == label].mean() == pytest.approx(1 - alpha, abs=5 * np.sqrt(alpha * (1 - alpha) / n))
 
 
-def test_a_class_with_too_few_cases_is_never_ruled_out() -> None:
-    probabilities = np.array([[0.9, 0.1]] * 20 + [[0.2, 0.8]] * 3)
-    assert conformal_quantiles(probabilities, np.array([0] * 20 + [1] * 3), alpha=0.1)[1] == 1.0
+def test_a_class_of_too_few_cases_shares_the_quantile_of_all_unless_its_own_cases_lie_farther_out() -> None:
+    y = np.repeat([0, 1], [20, 3])
+    shares = np.concatenate([np.linspace(0.6, 0.99, 20), [0.97, 0.98, 0.99]])
+    probabilities = np.where(np.arange(2) == y[:, None], shares[:, None], 1 - shares[:, None])
+    first, second = conformal_quantiles(probabilities, y, alpha=0.1)
+    over_all = np.sort(1 - shares)[int(np.ceil(24 * 0.9)) - 1]
+    assert second == pytest.approx(over_all)
+    assert first == pytest.approx(np.sort(1 - shares[:20])[18])
+    probabilities[-1] = [0.9, 0.1]
+    assert conformal_quantiles(probabilities, y, alpha=0.1)[1] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("alpha", "least"), [(0.1, 9), (0.05, 19), (0.2, 4), (0.3, 3), (1 / 3, 2)])
+def test_a_class_has_a_quantile_of_its_own_from_the_first_number_of_cases_that_give_it_a_rank(
+    alpha: float, least: int
+) -> None:
+    assert min_patients(alpha) == least
+    assert int(np.ceil((least + 1) * (1 - alpha) - 1e-9)) <= least
+    assert int(np.ceil(least * (1 - alpha) - 1e-9)) > least - 1
+
+
+def test_a_patient_counts_once_however_many_slices_it_has() -> None:
+    draw = np.random.default_rng(2)
+    shares = draw.uniform(size=10)
+    probabilities = np.column_stack([shares, 1 - shares])
+    each, y = conformal_quantiles(probabilities, np.zeros(10, int), alpha=0.27), np.zeros(40, int)
+    patients = [f"p{number}" for number in np.repeat(np.arange(10), 4)]
+    copied = conformal_quantiles(np.repeat(probabilities, 4, axis=0), y, alpha=0.27, groups=patients)
+    assert copied == each
+    assert conformal_quantiles(np.repeat(probabilities, 4, axis=0), y, alpha=0.27)[0] < each[0]
 
 
 def test_about_the_stated_share_of_ordinary_cases_is_beyond_the_limit() -> None:

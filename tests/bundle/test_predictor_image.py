@@ -118,7 +118,8 @@ def test_the_slices_of_a_patient_become_one_answer(by_patient: Predictor) -> Non
         assert answer.probabilities["disc"] == pytest.approx(share, abs=1e-9)
         if answer.label:
             assert answer.label == CLASSES[int(share >= (answer.threshold or 0))]
-    assert len(by_patient.predict(FILES)) == len(FILES)
+    with pytest.raises(RejectedInput, match="decides per patient"):
+        by_patient.predict(FILES)
 
 
 def test_a_bundle_that_decides_by_case_answers_by_case(predictor: Predictor) -> None:

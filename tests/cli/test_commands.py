@@ -129,6 +129,23 @@ def test_the_store_is_listed_for_people_and_for_programs(two: Path) -> None:
     assert medloop("models", "show", "1", cwd=two).out.startswith("# Model card: finished")
 
 
+def test_a_second_person_sets_the_reference_version(two: Path, tmp_path: Path) -> None:
+    project = copied(two, tmp_path / "project")
+    (project / "models" / "reference.json").unlink()
+    migrated = medloop("models", "migrate", "--json", cwd=project)
+    assert json.loads(migrated.out)["reference"]["version"] == 1
+    assert medloop("models", "migrate", cwd=project).out == "nothing to migrate\n"
+    serves = ModelStore(project / "models").champion()
+    assert serves is not None
+    for user, code in ((serves.by, 3), ("Ben", 0)):
+        (project / "config.yaml").write_text(f"user: {user}\n", encoding="utf-8")
+        ended = medloop("models", "reference", str(serves.version), cwd=project)
+        assert ended.code == code, ended.err
+    assert ended.out.startswith(f"version {serves.version} is the reference version, instead of version 1; in the jour")
+    rows = json.loads(medloop("models", "list", "--json", cwd=project).out)
+    assert [row["version"] for row in rows if row["reference"] == "yes"] == [str(serves.version)]
+
+
 def test_rollback_and_promote_say_what_serves_now(two: Path) -> None:
     back: dict[str, Any] = json.loads(medloop("models", "rollback", "--json", cwd=two).out)
     assert (back["version"], back["previous"]) == (1, 2)

@@ -92,7 +92,7 @@ def test_a_file_that_goes_away_meanwhile_is_set_aside(tmp_path: Path) -> None:
     write_picture(tmp_path / "here.png", 1)
     with Sandbox() as sandbox:
         found = Examiner(root=str(tmp_path))(["here.png", "gone.png"], sandbox)
-    assert found.files == 2
+    assert (found.rows, found.frames) == (2, (0, 0))
     assert found.lists["quarantined"] == (None, UNREADABLE)
     assert found.lists["file_sha256"] == (sha256_file(tmp_path / "here.png"), None)
     assert not found.hashes

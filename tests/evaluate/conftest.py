@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.evaluate import described
+from tests.evaluate.described import Told, told
+
 
 @pytest.fixture(scope="session")
 def folder(finished: Path) -> Path:
@@ -18,3 +21,28 @@ def folder(finished: Path) -> Path:
 def report(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
     return content
+
+
+@pytest.fixture(scope="session")
+def tuned_table(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return told(tmp_path_factory, described.make_tuned_table)
+
+
+@pytest.fixture(scope="session")
+def classes_table(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return told(tmp_path_factory, described.make_classes_table)
+
+
+@pytest.fixture(scope="session")
+def listed_images(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return told(tmp_path_factory, described.make_listed_images)
+
+
+@pytest.fixture(scope="session")
+def foldered_images(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return told(tmp_path_factory, described.make_foldered_images)
+
+
+@pytest.fixture(scope="session")
+def phantom_heads(finished_pictures: Path) -> Told:
+    return Told(finished_pictures)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from medloop.evaluate.ledger import bundles_seen, looks, note_look, wear
+from medloop.evaluate.ledger import (
+    BUDGET,
+    bundles_seen,
+    comparison_number,
+    error_allowed,
+    looks,
+    note_look,
+    wear,
+)
 
 
 @pytest.fixture
@@ -63,3 +71,32 @@ def test_an_edition_wears_out(bundles: int, warns: bool) -> None:
     told = wear(bundles)
     assert (told is not None) is warns
     assert told is None or told.startswith(f"{bundles} bundles were looked at on this edition")
+
+
+@pytest.mark.parametrize(
+    ("bundle", "reference", "number"),
+    [
+        ("b2", None, 2),
+        ("b3", "b1", 2),
+        ("b3", "b2", 1),
+        ("b3", "elsewhere", 3),
+        ("b1", "b2", 2),
+        ("new", "b1", 3),
+    ],
+    ids=["no reference", "after it", "right after it", "of another edition", "before it", "not looked at"],
+)
+def test_comparisons_are_counted_from_the_reference_version_on(
+    path: Path, bundle: str, reference: str | None, number: int
+) -> None:
+    for name in ("b1", "b2", "b2", "b3", "b1"):
+        look(path, name)
+    look(path, "b9", "other")
+    assert comparison_number(path, "e", bundle=bundle, reference=reference) == number
+
+
+@pytest.mark.parametrize("planned", [1, 3, 30])
+def test_however_many_comparisons_share_the_budget_and_those_planned_half_of_it(planned: int) -> None:
+    shares = [error_allowed(number, planned=planned) for number in range(1, 10_000)]
+    assert sum(shares[:planned]) == pytest.approx(BUDGET / 2)
+    assert sum(shares) < BUDGET
+    assert shares == sorted(shares, reverse=True)

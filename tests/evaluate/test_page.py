@@ -26,14 +26,15 @@ def test_the_first_figures_are_natural_frequencies(report: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("slope", "shift", "said"),
     [
-        ((1.0, 0.8, 1.2), (0.0, -0.2, 0.2), "no fault seen"),
-        ((0.6, 0.4, 0.8), (0.0, -0.2, 0.2), "too extreme"),
-        ((1.6, 1.4, 1.8), (0.0, -0.2, 0.2), "too timid"),
-        ((1.0, 0.8, 1.2), (0.4, 0.2, 0.6), "risk understated"),
-        ((1.0, 0.8, 1.2), (-0.4, -0.6, -0.2), "risk overstated"),
-        ((1.0, float("nan"), float("nan")), (0.0, -0.2, 0.2), "cannot be told"),
+        ((1.0, 0.8, 1.2), (0.0, -0.2, 0.2), "no miscalibration detected"),
+        ((0.6, 0.4, 0.8), (0.0, -0.2, 0.2), "over-confident"),
+        ((-1.6, -1.8, -1.4), (0.4, 0.2, 0.6), "probabilities run against the outcome"),
+        ((1.6, 1.4, 1.8), (0.0, -0.2, 0.2), "under-confident"),
+        ((1.0, 0.8, 1.2), (0.4, 0.2, 0.6), "risk underestimated"),
+        ((1.0, 0.8, 1.2), (-0.4, -0.6, -0.2), "risk overestimated"),
+        ((1.0, float("nan"), float("nan")), (0.0, -0.2, 0.2), "not assessable"),
     ],
-    ids=["right", "extreme", "timid", "low", "high", "unknown"],
+    ids=["right", "extreme", "reversed", "timid", "low", "high", "unknown"],
 )
 def test_calibration_is_put_into_words(
     slope: tuple[float, float, float], shift: tuple[float, float, float], said: str, report: dict[str, Any]

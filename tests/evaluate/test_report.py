@@ -112,19 +112,42 @@ def test_the_card_comes_from_the_report_alone(report: dict[str, Any], folder: Pa
     assert "no claim about new patients" in text
 
 
+def bounds(value: float | None, lower: float | None, upper: float | None) -> dict[str, Any]:
+    return {"value": value, "lower": lower, "upper": upper}
+
+
+def calibrated(slope: Any = (1.0, 0.8, 1.2), shift: Any = (0.0, -0.2, 0.2)) -> dict[str, Any]:
+    return {"calibration_slope": bounds(*slope), "calibration_intercept": bounds(*shift)}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"smoke": True}, "can never be promoted"),
         ({"accepted_findings": ["leaking_column"]}, "accepted by name: leaking_column"),
-        ({"test": {"recall": {"note": "only 7 positives"}}}, "Few cases stand behind recall"),
+        ({"test": {"recall": {"note": "only 7 positives"}}}, "Based on few cases: recall"),
         ({"test_groups": {"benign": 100, "malignant": 99}}, "Few independent test cases: 99 of malignant."),
-        ({"test_groups": {"benign": 801, "malignant": 199}}, "A rare class: malignant (19.9%)."),
+        ({"test_counts": {"benign": 801, "malignant": 199}}, "A rare class: malignant (19.9%)."),
         ({"test_counts": {"benign": 100, "malignant": 0}}, "No test case of malignant"),
         ({"subgroups": {}}, "No subgroups were looked at"),
         ({"subgroups": {"sex": {"f": {"counts": {"benign": 50, "malignant": 19}}}}}, "how it does in sex f."),
         ({"beside": {"name": "coin", "gain": {"roc_auc": {"lower": -0.1}}}}, "not shown to rank these cases better"),
         ({"conformal": {"quantiles": [0.4, 1.0]}}, "always holds malignant"),
+        (
+            {"test": calibrated(slope=(0.6, 0.4, 0.8))},
+            "Poorly calibrated: over-confident (calibration slope 0.600 [0.400",
+        ),
+        (
+            {"test": calibrated(shift=(-0.4, -0.6, -0.2))},
+            "Poorly calibrated: risk overestimated (calibration intercept",
+        ),
+        ({"test": calibrated(slope=(None, None, None))}, "Calibration could not be assessed"),
+        (
+            {"test": {"accuracy": bounds(0.63, 0.6, 0.66)}},
+            "not shown to be above that of always deciding benign (0.628)",
+        ),
+        ({"facts": {"evaluate": {"edition": "another"}}}, "and tested on edition another: it may have learned"),
+        ({"patients_known": True, "cases_without_patient": 3}, "3 of the 113 test cases name no patient"),
     ],
 )
 def test_the_limits_say_what_the_report_is_not(report: dict[str, Any], change: dict[str, Any], said: str) -> None:
@@ -171,7 +194,7 @@ def test_the_same_bundle_gives_the_same_report(
     groups = [case.case_id for case in cases]
     bundle, study = finished / "work" / "bundle", report["study"]
     section = EvaluateSection(draws=100)
-    told = {"study": study, "looks": report["looks"]}
+    told = {"study": study, "looks": report["looks"], "edition": report["edition"]}
     evaluate_bundle(bundle, cases, groups, section, accepted=[], **told, folder=tmp_path / "again")
     for name in ("report.json", "scores.json", "card.md", "report.html", "tripod_ai.md", "plots/roc.png"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()

@@ -31,7 +31,7 @@ def filled(feedback: Feedback) -> Feedback:
     answers = [picture(None) for _ in range(7)]
     feedback.record(answers)
     feedback.record([table({"age": 61})])
-    feedback.note("start", {"version": "3"}).result(5)
+    feedback.note("start", {"version": "3"}).result(60)
     correction = feedback.correct(answers[0].prediction.id, "ring", "a ring at the left", "Ann")
     feedback.review(correction.id, "accepted", "Bob")
     feedback.keys.create("Ann", "reviewer")
@@ -166,15 +166,15 @@ def old_head(feedback: Feedback) -> Callable[[Connection], None]:
 @on_sqlite
 def test_a_cut_with_an_old_head_put_back_is_found_by_the_file(filled: Feedback) -> None:
     cut = old_head(filled)
-    filled.note("stop", {"version": "3"}).result(5)
-    filled.note("start", {"version": "3"}).result(5)
+    filled.note("stop", {"version": "3"}).result(60)
+    filled.note("start", {"version": "3"}).result(60)
     assert tamper(filled, cut) == ["entries 13 to 14 are missing at the end: cut off"]
 
 
 @on_sqlite
 def test_a_noted_head_shows_a_cut_that_took_the_file_along(filled: Feedback, root: Path) -> None:
     cut, file = old_head(filled), (root / "feedback.head").read_bytes()
-    filled.note("stop", {"version": "3"}).result(5)
+    filled.note("stop", {"version": "3"}).result(60)
     noted = filled.journal.head()
     tamper(filled, cut)
     (root / "feedback.head").write_bytes(file)
@@ -184,9 +184,9 @@ def test_a_noted_head_shows_a_cut_that_took_the_file_along(filled: Feedback, roo
 
 def test_a_cut_is_not_signed_over_by_what_comes_after(filled: Feedback, opened: Open) -> None:
     cut = old_head(filled)
-    filled.note("stop", {"version": "3"}).result(5)
+    filled.note("stop", {"version": "3"}).result(60)
     tamper(filled, cut)
-    filled.note("start", {"version": "3"}).result(5)
+    filled.note("start", {"version": "3"}).result(60)
     (problem,) = filled.journal.verify()
     assert problem == "entry 13 tells of the journal before it: it had ended at entry 13, and then at 12"
     again = opened()

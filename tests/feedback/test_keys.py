@@ -32,7 +32,7 @@ def test_the_secret_is_stored_nowhere(feedback: Feedback) -> None:
         stored = str(connection.execute(select(tables.keys)).all())
         stored += str(connection.execute(select(tables.journal)).all())
     assert secret not in stored
-    assert secret.rpartition("_")[2] not in stored
+    assert secret.split("_", 2)[2] not in stored
 
 
 def test_an_expired_key_opens_nothing(feedback: Feedback) -> None:
@@ -52,7 +52,7 @@ def test_a_revoked_key_opens_nothing_here_at_once_and_elsewhere_soon(opened: Ope
     assert there.keys.find(secret) == key
     assert here.keys.revoke(key.id, by="Bob").revoked is not None
     assert here.keys.find(secret) is None
-    until = time.monotonic() + 2.2
+    until = time.monotonic() + 10
     while there.keys.find(secret) is not None and time.monotonic() < until:
         time.sleep(0.02)
     assert there.keys.find(secret) is None

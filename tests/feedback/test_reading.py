@@ -43,7 +43,7 @@ def test_inputs_are_there_as_long_as_they_are_kept(opened: Open, url: str, root:
     opened(keep_inputs=False).record([table({"age": 51.0, "side": "right"})])
     with closing(Reader(FeedbackSettings(url=url), root=root)) as reader:
         stored = reader.after(BEGINNING, bundle="b" * 64, limit=10)
-        assert [reader.input_of(one) for one in stored] == [make_png(1), {"age": 50.0, "side": "left"}, None]
+        assert [reader.inputs_of(one) for one in stored] == [[make_png(1)], [{"age": 50.0, "side": "left"}], None]
 
 
 def test_only_accepted_corrections_are_told(opened: Open, url: str, root: Path) -> None:

@@ -197,10 +197,10 @@ def test_the_mean_of_one_group_has_no_interval() -> None:
     assert np.isnan(found.lower)
 
 
-def test_ten_thousand_draws_of_ten_thousand_cases_take_less_than_ten_seconds() -> None:
+def test_ten_thousand_draws_of_ten_thousand_cases_take_less_than_ten_seconds_of_a_core() -> None:
     y, p = sample(10_000)
     patients = np.random.default_rng(0).integers(0, 4000, 10_000)
-    started = time.perf_counter()
+    started = time.process_time()
     found = bootstrap(METRICS["roc_auc"], y, p, groups=patients, draws=10_000)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert found.upper - found.lower < 0.03

@@ -149,13 +149,13 @@ def test_the_interval_holds_the_area_and_stays_within_bounds(drawn: list[tuple[i
     assert isnan(found.value) if len(set(y)) < 2 else 0 <= found.lower <= found.value <= found.upper <= 1
 
 
-def test_the_area_of_a_hundred_thousand_cases_and_its_interval_take_less_than_a_second() -> None:
+def test_the_area_of_a_hundred_thousand_cases_and_its_interval_take_less_than_a_second_of_a_core() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 100_000)
     score = np.round(y + rng.normal(size=y.size), 3)
-    started = time.perf_counter()
+    started = time.process_time()
     assert delong(y, score).n == 100_000
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_million_cases_are_ranked_and_not_paired() -> None:

@@ -11,7 +11,7 @@ from scipy.optimize import brentq, minimize_scalar
 from medloop.errors import UnknownName
 from medloop.metrics import METRICS
 from medloop.metrics.delong import delong_paired
-from medloop.metrics.gain import Pairs, cases_needed_for_gain, effective_size, gain, paired_score_interval
+from medloop.metrics.gain import Pairs, effective_size, gain, paired_score_interval
 from medloop.metrics.view import one_hot
 
 Z = 1.959963984540054
@@ -145,13 +145,22 @@ def test_a_class_that_does_not_occur_gives_no_gain() -> None:
     assert found.n == 0
 
 
-def test_the_number_of_cases_needed_is_enough_and_no_more() -> None:
-    rng, share, margin = np.random.default_rng(0), 0.1, 0.05
-    lower, upper = paired_score_interval(Pairs(n=200, only_first=200 * share, only_second=200 * share))
-    needed = cases_needed_for_gain(200, reach=(upper - lower) / 2, room=margin, power=0.8)
-    draws = rng.multinomial(needed, [share, share, 1 - 2 * share], size=2000)
-    held = [paired_score_interval(Pairs(n=needed, only_first=b, only_second=c))[0] > -margin for b, c, _ in draws]
-    assert np.mean(held) == pytest.approx(0.8, abs=0.04)
+@pytest.mark.parametrize(
+    "other", [lambda score: 3 * score - 1, lambda score: np.tanh(score / 3)], ids=["linear", "curved"]
+)
+def test_a_score_that_only_renames_another_is_neither_better_nor_worse(other: Any) -> None:
+    score = np.random.default_rng(0).normal(size=Y.size) + Y
+    one, renamed = (np.column_stack([1 - p, p]) for p in (1 / (1 + np.exp(-s)) for s in (score, other(score))))
+    found = gain("roc_auc", Y, one, renamed)
+    assert (found.difference, found.lower, found.upper) == (0.0, 0.0, 0.0)
+    assert found.note == "both order the cases alike"
+
+
+def test_a_bound_beyond_the_draws_is_drawn_out_and_keeps_the_order_of_levels() -> None:
+    a, b = decided(GOOD), decided(POOR)
+    bounds = [gain("f1", Y, a, b, draws=2000, level=level).lower for level in (0.9, 0.95, 0.98, 0.999, 0.99999)]
+    assert bounds == sorted(bounds, reverse=True)
+    assert len(set(bounds)) == len(bounds)
 
 
 def test_an_unknown_metric_is_told_with_the_nearest() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from benchmarks import auc
 from medloop.metrics import METRICS
 from medloop.metrics.bootstrap import bootstrap
 from medloop.metrics.intervals import (
@@ -44,6 +45,23 @@ def test_delong_covers_the_area(positives: int, negatives: int, shift: float) ->
     truth = NormalDist().cdf(shift / sqrt(2))
     covered = sum(holds(delong(y, shift * y + rng.normal(size=y.size)), truth) for _ in range(DATA_SETS))
     assert within_band(covered), covered
+
+
+@pytest.mark.parametrize("positives", [4, 10, 20, 40])
+@pytest.mark.parametrize("shape", auc.SHAPES)
+def test_the_area_of_few_positives_is_covered_and_hardly_ever_promised_too_high(positives: int, shape: str) -> None:
+    for area in (0.7, 0.9, 0.98):
+        world = auc.World(area=area, positives=positives, negatives=100, shape=shape)
+        held, too_high = auc.coverage(world, trials=2000, seed=1)
+        assert held >= 0.91, (area, held)
+        assert too_high <= 0.035, (area, too_high)
+
+
+@pytest.mark.parametrize(
+    "world", auc.CLUSTERED, ids=lambda world: f"{world.positives} of {world.slices} at {world.area}"
+)
+def test_the_area_of_patients_with_several_cases_is_covered(world: auc.World) -> None:
+    assert auc.coverage(world, trials=500, seed=2)[0] >= 0.93
 
 
 @pytest.mark.parametrize(("n", "sensitivity"), [(60, 0.9), (200, 0.8)])

@@ -11,8 +11,9 @@ import pytest
 
 from medloop.errors import UnknownName
 from medloop.metrics import METRICS
+from medloop.metrics.area import HELD
 from medloop.metrics.bootstrap import bootstrap
-from medloop.metrics.intervals import delong, interval_for, intervals_for, wilson, wilson_clustered
+from medloop.metrics.intervals import auc_interval, interval_for, intervals_for, wilson, wilson_clustered
 from medloop.metrics.view import FloatArray, IntArray, decided, one_hot
 
 
@@ -36,10 +37,12 @@ def test_a_share_of_single_cases_gets_wilson(name: str, trials: str) -> None:
     assert expected.value == pytest.approx(METRICS[name](y, p))
 
 
-def test_a_binary_area_of_single_cases_gets_delong() -> None:
+def test_a_binary_area_gets_the_score_interval_of_its_cases_or_patients() -> None:
     y, p = sample()
-    assert interval_for("roc_auc", y, p) == delong(y, p[:, 1])
-    assert interval_for("roc_auc", y, p, groups=np.arange(120)) == delong(y, p[:, 1])
+    assert interval_for("roc_auc", y, p) == auc_interval(y, p[:, 1])
+    assert interval_for("roc_auc", y, p, groups=np.arange(120)) == auc_interval(y, p[:, 1])
+    patients = np.arange(120) // 3
+    assert interval_for("roc_auc", y, p, groups=patients) == auc_interval(y, p[:, 1], groups=patients)
 
 
 def test_accuracy_of_three_classes_is_a_share_and_recall_is_not() -> None:
@@ -49,7 +52,7 @@ def test_accuracy_of_three_classes_is_a_share_and_recall_is_not() -> None:
     assert "bootstrap" in interval_for("roc_auc", y, p, draws=50).method
 
 
-@pytest.mark.parametrize("name", ["balanced_accuracy", "roc_auc", "brier"])
+@pytest.mark.parametrize("name", ["balanced_accuracy", "pr_auc", "brier"])
 def test_patients_with_several_cases_get_the_clustered_bootstrap(name: str) -> None:
     y, p = sample()
     patients = np.arange(120) // 3
@@ -80,7 +83,10 @@ def test_all_intervals_at_once_are_those_of_each_alone() -> None:
     ("name", "note"),
     [
         ("recall", "only 7 positives"),
-        ("roc_auc", "only 7 positives"),
+        (
+            "roc_auc",
+            f"only 7 positives; {HELD} 91 to 95% of samples with so few of a class",
+        ),
         ("brier", "only 7 positives"),
         ("specificity", ""),
         ("accuracy", ""),
@@ -115,9 +121,12 @@ def test_a_flawless_result_of_few_cases_is_no_certainty(name: str) -> None:
     assert "5 of 5 cases" in found.method
 
 
+PERFECT_OF_FOUR = auc_interval(np.repeat([0, 1], 4), np.arange(8.0)).lower
+
+
 @pytest.mark.parametrize(
     ("name", "lower"),
-    [("accuracy", wilson(8, 8).lower), ("recall", wilson(4, 4).lower), ("roc_auc", 0.025 ** (1 / 4))],
+    [("accuracy", wilson(8, 8).lower), ("recall", wilson(4, 4).lower), ("roc_auc", PERFECT_OF_FOUR)],
     ids=["accuracy", "recall", "roc_auc"],
 )
 def test_flawless_patients_are_counted_and_not_their_cases(name: str, lower: float) -> None:

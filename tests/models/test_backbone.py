@@ -58,8 +58,8 @@ def test_a_stride_that_the_backbone_does_not_have_is_refused() -> None:
         built(stride=5)
 
 
-def belong_together(model: Classifier) -> None:
-    images = torch.rand(2, 1, 48, 48) * 255
+def belong_together(model: Classifier, size: int = 48) -> None:
+    images = torch.rand(2, 1, size, size) * 255
     with torch.no_grad():
         logits, embedding, cam = model(images)
     assert logits.shape == (2, 3)
@@ -69,6 +69,69 @@ def belong_together(model: Classifier) -> None:
     assert torch.allclose(cam.mean((2, 3)) + model.head.bias, logits, atol=1e-4)
     with torch.no_grad():
         assert torch.allclose(embedding, model.embed(images), atol=1e-5)
+
+
+def test_weights_behind_the_pooling_are_left_out_and_older_files_may_have_them(tmp_path: Path) -> None:
+    model = built("mobilenetv3_small_050")
+    whole = import_timm().create_model("mobilenetv3_small_050", num_classes=0, in_chans=1)
+    hidden = {f"body.{name}" for name in whole.state_dict() if name.startswith("conv_head.")}
+    assert hidden == {"body.conv_head.weight", "body.conv_head.bias"} == model.left_out
+    assert hidden.isdisjoint(model.state_dict())
+    body = sum(weight.numel() for weight in whole.parameters()) - sum(w.numel() for w in whole.conv_head.parameters())
+    assert sum(weight.numel() for weight in model.body.parameters()) == body
+    older = {**model.state_dict(), **{name: whole.state_dict()[name.removeprefix("body.")] for name in hidden}}
+    older["head.bias"] = older["head.bias"] + 5
+    save_file({name: tensor.contiguous() for name, tensor in older.items()}, tmp_path / "w.safetensors")
+    warm = MODELS["backbone"].build(backbone="mobilenetv3_small_050", weights="w.safetensors")
+    again = warm(classes=3, channels=1, size=48, root=tmp_path)
+    assert torch.equal(again.head.bias, older["head.bias"])
+    model.load_state_dict(older)
+    assert torch.equal(model.head.bias, older["head.bias"])
+    images = torch.rand(2, 1, 48, 48) * 255
+    with torch.no_grad():
+        assert torch.equal(model(images)[0], again.eval()(images)[0])
+
+
+def test_weights_that_run_to_no_effect_are_left_out() -> None:
+    # The last blocks of CaiT move the class token alone, which the mean over the places does not ask.
+    model = built("cait_xxs24_224", 32)
+    assert {name.split(".")[1] for name in model.left_out} == {"cls_token", "blocks_token_only"}
+    belong_together(model, 32)
+    names = [name for name, _ in model.named_parameters()]
+    model(torch.rand(2, 1, 32, 32) * 255)[0].square().sum().backward()
+    assert [name for name in names if not model.get_parameter(name).grad.any()] == []  # type: ignore[union-attr]
+
+
+def test_the_look_at_a_network_leaves_it_as_it_is() -> None:
+    torch.manual_seed(3)
+    plain = import_timm().create_model("test_resnet", num_classes=0, in_chans=1)
+    torch.manual_seed(3)
+    model = build_classifier(classes=3, channels=1, size=48, backbone="test_resnet", stem="own")
+    assert all(torch.equal(tensor, model.body.state_dict()[name]) for name, tensor in plain.state_dict().items())
+    assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())
+
+
+def test_tokens_of_pictures_that_are_not_square_lie_in_rows() -> None:
+    model = MODELS["backbone"].build(backbone="test_vit")(classes=3, channels=1, size=(32, 64), root=Path())
+    images = torch.rand(2, 1, 32, 64) * 255
+    with torch.no_grad():
+        logits, _, cam = model.eval()(images)
+    assert cam.shape[2:] == (2, 4)
+    assert torch.allclose(cam.mean((2, 3)) + model.head.bias, logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["efficientvit_b0", "shvit_s1"])
+def test_a_name_with_vit_in_it_says_nothing_of_the_input_size(name: str) -> None:
+    belong_together(built(name, 96), 96)
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
+    other = import_timm().create_model("test_resnet", num_classes=7)
+    save_file(other.state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match="must hold weights of test_convnext"):
+        build_classifier(
+            classes=3, channels=1, size=96, backbone="test_convnext", weights="weights.safetensors", root=tmp_path
+        )
 
 
 def test_small_pictures_keep_their_size_in_the_stem() -> None:

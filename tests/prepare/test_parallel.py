@@ -149,7 +149,7 @@ def test_no_process_outlives_a_parent_that_is_killed() -> None:
         workers = [int(parent.stdout.readline()) for _ in range(min(2, os.cpu_count() or 1))]
         assert all(map(is_running, workers))
         parent.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(map(is_running, workers))

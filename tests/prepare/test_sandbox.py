@@ -78,52 +78,53 @@ def test_rule_and_limits_reach_the_child(sandbox: Sandbox) -> None:
 
 def test_one_child_serves_many_files(child: DecoderProcess) -> None:
     assert child.pid is None
-    child.decode(FILES["native"])
+    child.frames(FILES["native"])
     first = child.pid
     for name in ("bmp", "rle", "native", "tiff"):
-        child.decode(FILES[name])
+        child.frames(FILES[name])
     with pytest.raises(RejectedInput):
-        child.decode(FILES["native"][:-3])
+        child.frames(FILES["native"][:-3])
     assert child.pid == first
 
 
 def test_large_files_and_pictures_pass_the_pipes(child: DecoderProcess) -> None:
     pixels = np.random.default_rng(5).integers(0, 255, (2500, 3000), np.uint8)
-    decoded, _ = child.decode(dicom(pixels, Modality="OT"))
+    (decoded,), total = child.frames(dicom(pixels, Modality="OT"))[0]
     np.testing.assert_array_equal(decoded.pixels, pixels)
+    assert total == 1
 
 
 def test_a_file_is_not_blamed_for_a_child_that_died_before(child: DecoderProcess) -> None:
-    child.decode(FILES["native"])
+    child.frames(FILES["native"])
     first = child.pid
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    decoded, _ = child.decode(FILES["native"])
+    (decoded,), _ = child.frames(FILES["native"])[0]
     assert decoded.pixels.shape == ramp().shape
     assert child.pid != first
 
 
 def test_a_child_that_hangs_is_ended_and_replaced() -> None:
-    child = DecoderProcess(seconds=0.5)
-    child.decode(FILES["native"])
+    child = DecoderProcess(seconds=3)
+    child.frames(FILES["native"])
     first = child.pid
     assert first is not None
     os.kill(first, signal.SIGSTOP)
-    with pytest.raises(RejectedInput, match=r"longer than 0.5 seconds"):
-        child.decode(FILES["native"])
+    with pytest.raises(RejectedInput, match=r"longer than 3 seconds"):
+        child.frames(FILES["native"])
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
-    assert child.decode(FILES["native"])[0].pixels.size
+    assert child.frames(FILES["native"])[0].pictures[0].pixels.size
     child.close()
 
 
 def test_a_child_that_hangs_before_it_reads_is_ended_too() -> None:
-    child = DecoderProcess(seconds=0.5)
-    child.decode(FILES["native"])
+    child = DecoderProcess(seconds=3)
+    child.frames(FILES["native"])
     assert child.pid is not None
     os.kill(child.pid, signal.SIGSTOP)
-    with pytest.raises(RejectedInput, match=r"longer than 0.5 seconds"):
-        child.decode(dicom(np.zeros((2500, 3000), np.uint8)))
+    with pytest.raises(RejectedInput, match=r"longer than 3 seconds"):
+        child.frames(dicom(np.zeros((2500, 3000), np.uint8)))
     child.close()
 
 
@@ -132,8 +133,8 @@ def test_a_file_that_needs_more_memory_than_allowed_is_refused_and_the_next_one_
     hungry = dicom(np.zeros((5000, 5000), np.uint16))
     for _ in range(2):
         with pytest.raises(RejectedInput, match=r"needs more|dies of"):
-            child.decode(hungry)
-        assert child.decode(FILES["native"])[0].pixels.size
+            child.frames(hungry)
+        assert child.frames(FILES["native"])[0].pictures[0].pixels.size
     child.close()
 
 
@@ -141,7 +142,7 @@ def test_a_child_that_talks_nonsense_is_not_believed(child: DecoderProcess, monk
     nonsense = "import sys, os; os.write(1, b'ready' + b'\\xff' * 8); os.read(0, 1)"
     monkeypatch.setattr("medloop.prepare.sandbox._PROGRAM", nonsense)
     with pytest.raises(RejectedInput, match="dies of"):
-        child.decode(FILES["native"])
+        child.frames(FILES["native"])
 
 
 def test_a_child_that_does_not_start_is_a_bug_and_not_the_file_s_fault(
@@ -149,13 +150,13 @@ def test_a_child_that_does_not_start_is_a_bug_and_not_the_file_s_fault(
 ) -> None:
     monkeypatch.setattr("medloop.prepare.sandbox._PROGRAM", "raise SystemExit(1)")
     with pytest.raises(RuntimeError, match="does not start"):
-        child.decode(FILES["native"])
+        child.frames(FILES["native"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_child_knows_no_secrets_and_writes_no_files(child: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
-    child.decode(FILES["native"])
+    child.frames(FILES["native"])
     process = Path(f"/proc/{child.pid}")
     assert b"planted-secret" not in (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
     limits = (process / "limits").read_text()
@@ -193,7 +194,7 @@ ORPHAN = """
 import os, sys
 from medloop.prepare.sandbox import DecoderProcess
 child = DecoderProcess(seconds=20)
-child.decode(bytes.fromhex(sys.stdin.read()))
+child.frames(bytes.fromhex(sys.stdin.read()))
 print(child.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -256,7 +257,7 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_takes_little_of_the_child(child: DecoderProcess, name: str) -> None:
     with pytest.raises(RejectedInput, match="malformed DICOM"):
-        child.decode(BOMBS[name])
+        child.frames(BOMBS[name])
     status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     assert peak < 200_000

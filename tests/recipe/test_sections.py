@@ -38,6 +38,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("export", {"threshold": "sensitivity > 0.95"}, "export.threshold"),
     ("export", {"threshold": "sensitivity >= 95"}, "export.threshold"),
     ("export", {"threshold": "accuracy >= 0.9"}, "export.threshold"),
+    ("export", {"threshold": "probability >= 0.5 with 90% confidence"}, "export.threshold"),
+    ("export", {"threshold": "sensitivity >= 0.95 with 100% confidence"}, "export.threshold"),
+    ("export", {"threshold": "sensitivity >= 0.95 with 5% confidence"}, "export.threshold"),
     ("export", {"parity": 0.1}, "export.parity"),
     ("evaluate", {"draws": 1}, "evaluate.draws"),
     ("evaluate", {"prevalence": 0}, "evaluate.prevalence"),
@@ -69,7 +72,13 @@ def test_labels_and_columns_that_look_like_numbers_are_texts() -> None:
     assert data.missing == ("-9", "NA")
 
 
-@pytest.mark.parametrize("rule", ["sensitivity >= 0.97", "specificity >= .9", "probability >= 1", "youden"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("sensitivity >= 0.97", "specificity >= .9", "probability >= 1", "youden"),
+        *("sensitivity >= 0.95 with 90% confidence", "specificity >= 0.9 with 97.5% confidence"),
+    ],
+)
 def test_threshold_rules_that_are_meant_are_taken(rule: str) -> None:
     assert validated(Recipe, {"export": {"threshold": rule}}, where="params.yaml").export.threshold == rule
 

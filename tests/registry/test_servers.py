@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import pytest
 
 from medloop.bundle import files
 from medloop.bundle.predictor import Predictor
+from medloop.errors import RejectedInput
 from medloop.registry.pyfunc import PredictorModel, _load_pyfunc
 from medloop.registry.store import ModelStore, Version
 from medloop.registry.tracking import Tracker
@@ -199,3 +201,15 @@ def test_an_image_that_cannot_be_read_is_told_in_its_row(images: PredictorModel,
     assert (bad["label"], bad["disc"]) == (None, None)
     assert bad["reason"]
     assert good["disc"] is not None
+
+
+def test_each_slice_carries_the_answer_of_its_patient(images: PredictorModel) -> None:
+    predictor = copy(images.predictor)
+    predictor.decider = replace(predictor.decider, per="patient", rule="noisy-or")
+    pictures, patients = [png(disc.pixels) for disc in draw_discs(4, seed=1)], ["a", "b", "a", "b"]
+    frame = pd.DataFrame({"image": pictures, "patient": patients})
+    answers = PredictorModel(predictor).predict(frame)
+    said = predictor.predict(pictures, patients=patients)
+    assert [one["disc"] for one in answers] == pytest.approx([one.probabilities["disc"] for one in said * 2], abs=1e-6)
+    with pytest.raises(RejectedInput, match="decides per patient"):
+        PredictorModel(predictor).predict(frame[["image"]])

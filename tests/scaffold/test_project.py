@@ -23,7 +23,7 @@ def test_a_new_project_holds_a_recipe_settings_and_a_pipeline_but_no_python(tmp_
     assert {"params.yaml", "config.yaml", "dvc.yaml", "README.md", ".gitignore", "medloop-lock.yaml"} <= names
     assert not [name for name in names if name.endswith((".py", ".ipynb"))]
     assert load_recipe(project).name == "mine"
-    assert next(iter(yaml.safe_load((project / "dvc.yaml").read_text("utf-8"))["stages"])) == "ingest"
+    assert list(yaml.safe_load((project / "dvc.yaml").read_text("utf-8"))["stages"])[:2] == ["lock", "ingest"]
 
 
 def test_the_settings_that_are_written_out_are_the_defaults(tmp_path: Path) -> None:
@@ -36,6 +36,13 @@ def test_the_positive_class_is_named(tmp_path: Path, like: str) -> None:
     recipe: Recipe = load_recipe(make_project(tmp_path / "mine", like=like))
     assert recipe.data.positive
     assert set(recipe.data.positive) <= set(recipe.data.classes)
+
+
+@pytest.mark.parametrize("like", ["chest-ct", "medical-mnist"])
+def test_a_network_that_is_trained_whole_has_calibration_cases_of_their_own(tmp_path: Path, like: str) -> None:
+    recipe = load_recipe(make_project(tmp_path / "mine", like=like))
+    assert recipe.train.mode == "finetune"
+    assert (recipe.split.val, recipe.split.calib) == (0.1, 0.1)
 
 
 @pytest.mark.parametrize("name", ["a", "true", "null", "No", "PROJECT", "DATA_PATH", "x" * 100, "a.b-c_d", "e5"])

@@ -19,6 +19,7 @@ from medloop.serve.champion import Serving
 from medloop.serve.service import Service
 from medloop.settings import ServeSettings, Settings
 from tests.golden.make_table_bundle import ANSWERS
+from tests.loop_project import made_once
 from tests.postgres import Postgres, running_postgres
 
 with warnings.catch_warnings():
@@ -94,11 +95,9 @@ def rows(known: list[dict[str, Any]]) -> list[Row]:
 @pytest.fixture(scope="session")
 def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network that finds bright discs; not to be changed."""
-    from tests.bundle.image_bundles import export_project, write_project
+    from tests.bundle.image_bundles import make_discs
 
-    folder = write_project(tmp_path_factory.mktemp("served_discs"), mode="finetune")
-    export_project(folder, threshold="sensitivity >= 0.95")
-    return folder / "bundle"
+    return made_once(tmp_path_factory, "discs", make_discs) / "bundle"
 
 
 @pytest.fixture(scope="session")

@@ -40,11 +40,11 @@ class Running:
     def client(self, key: str | None = None) -> httpx.Client:
         secret = self.key if key is None else key
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-        return httpx.Client(base_url=self.address, headers=headers, trust_env=False, timeout=30)
+        return httpx.Client(base_url=self.address, headers=headers, trust_env=False, timeout=120)
 
     def rest(self) -> str:
         """What it said after its start, once it has ended."""
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
         self.listener.join()
         return "".join(self.said)
 

@@ -149,7 +149,7 @@ def test_an_expired_key_is_refused_although_it_was_seen_before(door: Door, monke
 def test_refusals_are_written_down_without_the_secret(door: Door) -> None:
     door.client.get("/v1/model", headers=bearer("ml_planted_secret"))
     door.ask("reader", "POST", "/v1/models/rollback")
-    door.service.feedback.note("start", {}).result(10)
+    door.service.feedback.note("start", {}).result(60)
     entries = [str(entry) for entry in door.service.feedback.journal.entries(kind="refusal", limit=1000)]
     assert any("401" in entry and "/v1/model" in entry for entry in entries)
     assert any("403" in entry and door.ids["reader"] in entry for entry in entries)

@@ -73,7 +73,7 @@ def pieces(*requests: bytes) -> list[bytes]:
         assert came == b"".join(wrote)
         return wrote
 
-    return asyncio.run(asyncio.wait_for(run(), 10))
+    return asyncio.run(asyncio.wait_for(run(), 60))
 
 
 @pytest.mark.parametrize("path", [b"/", b"/asked"])

@@ -56,7 +56,7 @@ class Caller:
         if "prediction" in case.path_parameters and sum(self.statuses.values()) % 2:
             case.path_parameters["prediction"] = self._given
         secret = {"Authorization": f"Bearer {self._service.key}"}
-        answer = case.call(base_url=self._service.address, session=self._session, headers=secret, timeout=20)
+        answer = case.call(base_url=self._service.address, session=self._session, headers=secret, timeout=60)
         self.statuses[answer.status_code] += 1
         if answer.status_code >= 400 and case.method != "HEAD":
             told = f"{answer.status_code} {answer.text[:200]!r}: {case.as_curl_command()}"

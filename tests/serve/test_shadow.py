@@ -16,7 +16,7 @@ from medloop.feedback import open_feedback
 from medloop.registry.store import ModelStore
 from medloop.settings import FeedbackSettings
 from medloop.storage import write_json
-from tests.registry.versions import bundle_like
+from tests.registry.versions import bundle_like, report_of, verdict_on
 from tests.serve.challengers import FOR_EVER, contested_store, found, hanging, is_right, register, shadows
 from tests.serve.processes import Running, serving
 from tests.serve.test_lifecycle import Callers, wait_for
@@ -76,6 +76,21 @@ def test_the_pair_is_compared_and_changes_with_a_promotion(
         ask(service, rows[:3])
         wait_for(lambda: found(store)["scored"] == 3)
         assert found(store)["challenger"]["version"] == 3
+
+
+def test_what_the_gate_refused_is_listed_and_never_shadows(golden: Path, tmp_path: Path, rows: list[Row]) -> None:
+    store = ModelStore(tmp_path / "models")
+    register(store, bundle_like(golden, tmp_path / "one", name="one"))
+    store.promote(1, by="me")
+    bundle = bundle_like(golden, tmp_path / "two", name="two")
+    store.register(bundle, report_of(bundle, tmp_path / "two-report"), verdict_on(bundle, passed=False))
+    with started(tmp_path) as service, service.client() as client:
+        ask(service, rows[:2])
+        wait_for(lambda: "no challenger" in (found(store)["why"] or ""))
+        assert client.get("/v1/shadow").json()["challenger"] is None
+        listed = client.get("/v1/models").json()["versions"]
+        assert [(one["version"], one["gate"]) for one in listed] == [(1, "passed"), (2, "refused")]
+    assert found(store)["scored"] == 0
 
 
 def test_a_killed_shadow_comes_back_and_one_without_a_parent_ends(store: ModelStore, rows: list[Row]) -> None:

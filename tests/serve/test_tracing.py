@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.released.wait(30)
+        self.server.released.wait(120)
         self.server.bodies.append(body)
         self.server.paths.add(self.path)
         self.send_response(self.server.status)
@@ -158,7 +158,7 @@ def test_a_collector_that_is_away_or_slow_fails_nothing(
             for _ in range(20):
                 assert client.post("/predict", json=BODY).status_code == 200
             started = time.monotonic()
-        assert time.monotonic() - started < END_SECONDS + 2
+        assert time.monotonic() - started < END_SECONDS + 15
 
 
 def test_nothing_else_is_sent_whatever_the_environment_says(

@@ -54,8 +54,8 @@ def test_wrong_settings_are_told(table: Path) -> None:
 
 def test_changed_code_is_told_and_the_lock_brought_up_to_date(table: Path) -> None:
     (table / "medloop-lock.yaml").write_text("stages: {}\n", encoding="utf-8")
-    assert "will run those stages again" in seen(table)["code of the stages"][0]
-    assert seen(table)["code of the stages"][0] == "as locked"
+    assert "will run those stages again" in seen(table)["code and libraries of the stages"][0]
+    assert seen(table)["code and libraries of the stages"][0] == "as locked"
 
 
 def test_a_missing_extra_is_told_with_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_a_small_difference_needs_more_cases_and_is_told_how_many(served: Path) 
     run_stages(edit_recipe(served, export={"threshold": "probability >= 0.6"}), "export", "evaluate")
     (rule,) = rules_of(served)
     assert not rule.passed
-    assert "not enough cases: need n >= " in rule.note
+    assert rule.note.startswith("not enough cases, even for a perfect model: need n >= ")
     assert "positives (have 30)" in rule.note
 
 
@@ -167,6 +168,45 @@ def test_latency_and_size_are_limits_like_others(served: Path, metric: str, most
     fits, not_so = rules_of(gated(served, {"metric": metric, "at_most": most}, {"metric": metric, "at_most": 1e-6}))
     assert (fits.passed, not_so.passed) == (True, False)
     assert 0 < float(fits.found) < most
+
+
+def test_a_margin_is_held_against_the_reference_version_too_and_on_a_new_edition(served: Path) -> None:
+    run_loop(gated(edit_recipe(served, name="second"), NOT_WORSE))
+    store = ModelStore(served / "models")
+    assert [getattr(one, "version", None) for one in (store.champion(), store.reference())] == [2, 1]
+    run_stages(edit_recipe(served, name="third"), "export", "evaluate")
+    verdict = verdict_of(served)
+    champion, reference = verdict.rules[BINDING:]
+    assert (champion.name, reference.name) == (
+        "test_recall against the champion",
+        "test_recall against the reference version",
+    )
+    # The second comparison with the reference version leaves less room for luck than one with the champion.
+    assert (champion.needed, reference.needed) == (
+        "gain > -0.5 (not worse, 97.5% sure)",
+        "gain > -0.5 (not worse, 99.25% sure)",
+    )
+    assert verdict.reference is not None
+    assert {"version": 1, "bundle": store.version(1).bundle, "compared": True, "n": 60}.items() <= (
+        verdict.reference.items()
+    )
+    edit_recipe(served, split={"seed": 5})
+    run_stages(served, "split", "prepare", "tune", "train", "export", "evaluate")
+    again = verdict_of(served)
+    assert again.edition != verdict.edition
+    assert again.reference is not None
+    assert again.reference["compared"]
+    assert again.rules[BINDING + 1].needed == "gain > -0.5 (not worse, 98.75% sure)"
+    assert sum("may have learned from these test cases" in warning for warning in again.warnings) == 2
+
+
+def test_a_reference_version_that_cannot_be_read_passes_nobody(served: Path) -> None:
+    run_loop(gated(edit_recipe(served, name="second"), NOT_WORSE))
+    shutil.rmtree(served / "models" / "versions" / "1")
+    run_stages(edit_recipe(served, name="third"), "export", "evaluate")
+    champion, reference = verdict_of(served).rules[BINDING:]
+    assert (champion.passed, reference.passed, reference.found) == (True, False, "not compared")
+    assert "version 1 cannot be read" in reference.note
 
 
 def change_row(folder: Path) -> None:

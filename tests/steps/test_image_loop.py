@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from medloop.bundle.predictor import Predictor
 from medloop.errors import UserError
 from medloop.steps.compare import compare_models
+from medloop.steps.dvc import write_lock
 from medloop.steps.images import train_images
-from medloop.steps.pipeline import run_all
+from medloop.steps.pipeline import run_all, run_stage, said_before
 from medloop.steps.project import Project, load_project
 from medloop.storage import read_json
-from tests.loop_project import copied, edit_recipe, medloop
-
-RECIPE = {
-    "name": "pictures",
-    "data": {
-        "source": "phantoms",
-        "classes": ["normal", "large_cell"],
-        "positive": ["large_cell"],
-        "phantom": {"patients": 40, "slices": 2, "size": 64},
-    },
-    "split": {"test": 0.2, "val": 0.2, "folds": 2},
-    "prepare": {"size": 32, "channels": 1},
-    "model": {"name": "backbone", "backbone": "resnet10t"},
-    "train": {"mode": "head"},
-    "export": {"per": "patient"},
-    "evaluate": {"draws": 100},
-    "gate": {"rules": [{"metric": "test_accuracy", "at_least": 0.0}]},
-}
+from tests.loop_project import copied, edit_recipe, medloop, run_stages
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("pictures")
-    (folder / "params.yaml").write_text(yaml.safe_dump(RECIPE), "utf-8")
-    project = load_project(folder)
-    for _ in run_all(project):
-        continue
-    return project
+def pictures(finished_pictures: Path) -> Project:
+    return load_project(finished_pictures)
 
 
 def test_the_loop_ends_with_a_version_that_serves(pictures: Project) -> None:
@@ -53,7 +35,7 @@ def test_the_loop_ends_with_a_version_that_serves(pictures: Project) -> None:
 def test_the_report_counts_patients_where_the_bundle_decides_by_patient(pictures: Project) -> None:
     report = read_json(pictures.work / "report" / "report.json")
     splits = pd.read_parquet(pictures.work / "splits.parquet").query("part == 'test'")
-    assert report["n_test"] == splits["group"].nunique() < len(splits)
+    assert report["n_test"] == splits["patient"].nunique() < len(splits)
 
 
 def test_the_report_shows_the_most_wrong_and_what_an_untrained_network_makes_of_the_same_cases(
@@ -70,8 +52,19 @@ def test_the_report_shows_the_most_wrong_and_what_an_untrained_network_makes_of_
     assert len(table) == report["n_test"]
 
 
-def test_a_second_run_trains_nothing(pictures: Project) -> None:
-    done = {one.stage: one for one in run_all(pictures)}
+def test_a_head_is_calibrated_out_of_fold_on_train_and_val(pictures: Project) -> None:
+    meta = read_json(pictures.work / "bundle" / "bundle.json")
+    splits = pd.read_parquet(pictures.work / "splits.parquet").query("part in ('train', 'val')")
+    found = meta["calibration"]
+    assert found["fitted_on"] == "out-of-fold training and validation cases"
+    assert (found["n"], found["patients"], found["folds"]) == (len(splits), splits["group"].nunique(), 3)
+    assert meta["threshold"]["positives"]["cases"] == meta["threshold"]["positives"]["patients"]
+    assert sum(one["patients"] for one in meta["conformal"]["by_class"].values()) == splits["group"].nunique()
+    assert meta["cross_validation"]["fold"] == [0, 1, 2]
+
+
+def test_a_second_run_trains_nothing(again: Path) -> None:
+    done = {one.stage: one for one in run_all(load_project(again))}
     assert done["prepare"].skipped
     assert done["train"].skipped
     assert done["export"].skipped
@@ -82,11 +75,14 @@ def test_a_folder_is_answered_and_a_bad_file_is_named(pictures: Project, tmp_pat
     for number, path in enumerate(pictures.cases()["path"][:3]):
         (tmp_path / "scans" / f"{number}.png").write_bytes((pictures.root / path).read_bytes())
     (tmp_path / "scans" / "notes.png").write_text("no picture", "utf-8")
-    said = medloop("predict", "scans", "--bundle", pictures.work / "bundle", "--out", "answers.csv", cwd=tmp_path)
+    rows = [f"scans/{number}.png,p{number // 2}" for number in range(3)]
+    (tmp_path / "who.csv").write_text("\n".join(["file,patient", *rows]), "utf-8")
+    words = ("--patients", "who.csv", "--bundle", pictures.work / "bundle", "--out", "answers.csv")
+    said = medloop("predict", "scans", *words, cwd=tmp_path)
     assert said.code == 0, said.err
     with (tmp_path / "answers.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [bool(row["rejected"]) for row in rows] == [False, False, False, True]
+        answers = list(csv.DictReader(file))
+    assert [(row["patient"], bool(row["rejected"])) for row in answers] == [("", True), ("p0", False), ("p1", False)]
 
 
 def test_a_heatmap_is_a_picture(pictures: Project) -> None:
@@ -150,6 +146,41 @@ def test_a_training_that_begins_with_the_champion_names_it_as_its_parent(again: 
     assert read_json(again / "models" / "versions" / "1" / "bundle" / "bundle.json")["parent"] is None
 
 
+def test_weights_of_another_content_train_again(again: Path) -> None:
+    weights = again / "weights.safetensors"
+    shutil.copy(again / "models" / "versions" / "1" / "bundle" / "weights.safetensors", weights)
+    edit_recipe(again, model={"weights": weights.name})
+    run_stages(again, "tune", "train")
+    write_lock(load_project(again))
+    assert said_before(load_project(again), "train")
+    state = load_file(weights)
+    save_file({name: values * 1.01 for name, values in state.items()}, weights)
+    assert said_before(load_project(again), "train") is None
+    assert write_lock(load_project(again))
+    assert run_stage(load_project(again), "train").why == "changed: the file weights.safetensors (model.weights)"
+
+
+def test_another_champion_trains_again_but_not_the_one_that_this_training_made(again: Path) -> None:
+    edit_recipe(again, model={"weights": "champion"})
+    for _ in run_all(load_project(again)):
+        continue
+    assert read_json(again / "models" / "champion.json")["version"] == 2
+    assert said_before(load_project(again), "train")
+    pointer = again / "models" / "champion.json"
+    pointer.write_text(json.dumps({**read_json(pointer), "bundle": "0" * 64}), "utf-8")
+    assert said_before(load_project(again), "train") is None
+
+
+def test_another_number_of_folds_keeps_the_bound_between_onnx_and_the_model(again: Path) -> None:
+    weights = again / "work" / "trained" / "weights.safetensors"
+    state = load_file(weights)
+    save_file({**state, "head.bias": state["head.bias"] * float("nan")}, weights)
+    for words in ([], ["--k-folds", "3"]):
+        said = medloop("export", *words, cwd=again)
+        assert said.code == 2
+        assert "must agree with torch within 0.0001 (export.parity)" in said.err
+
+
 def test_a_champion_that_cannot_be_begun_with_is_told(again: Path) -> None:
     other = load_project(edit_recipe(again, model={"weights": "champion", "backbone": "test_resnet"}))
     with pytest.raises(UserError, match="a warm start needs weights of the same backbone"):
@@ -157,3 +188,13 @@ def test_a_champion_that_cannot_be_begun_with_is_told(again: Path) -> None:
     (again / "models" / "champion.json").unlink()
     with pytest.raises(UserError, match="needs a version that serves"):
         train_images(other, {})
+
+
+def test_a_backbone_that_needs_another_size_is_refused_before_it_is_trained(again: Path) -> None:
+    edit_recipe(again, model={"backbone": "efficientformer_l1"})
+    before = (again / "work" / "trained" / "weights.safetensors").read_bytes()
+    said = medloop("run", cwd=again)
+    assert said.code == 2
+    assert "the backbone efficientformer_l1 needs pictures of exactly 224 x 224 pixels" in said.err
+    assert "set prepare.size: 224" in said.err
+    assert (again / "work" / "trained" / "weights.safetensors").read_bytes() == before

@@ -15,7 +15,7 @@ import pytest
 
 from medloop.bundle.predictor import Predictor
 from medloop.errors import UserError
-from medloop.feedback import Answered, open_feedback
+from medloop.feedback import Answered, Slice, open_feedback
 from medloop.feedback.store import Feedback
 from medloop.registry.store import Champion, ModelStore
 from medloop.settings import FeedbackSettings
@@ -147,3 +147,17 @@ def test_a_promotion_is_in_the_journal(tmp_path: Path) -> None:
             verify(feedback, noted="3:" + "a" * 64)
         with pytest.raises(UserError, match="NUMBER:HASH"):
             verify(feedback, noted="3")
+
+
+def test_a_patient_is_computed_again_from_all_slices(feedback: Feedback, discs: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(discs.parent, project, ignore=shutil.ignore_patterns("bundle"))
+    export_project(project, per="patient", combine="noisy-or")
+    predictor = Predictor.load(project / "bundle")
+    slices = [png(disc.pixels) for disc in draw_discs(5, seed=3)]
+    (answer,) = predictor.predict(slices, patients=[0] * 5)
+    kept = [Slice(png=data, size=(48, 48)) for data in slices]
+    feedback.record([Answered(prediction=answer, kind="image", patient="f" * 64, slices=kept)])
+    found = replay(feedback, answer.id, models=ModelStore(tmp_path / "models"), bundle=project / "bundle")
+    assert found.difference <= 1e-6
+    assert found.again.probabilities == pytest.approx(answer.probabilities, abs=1e-6)

@@ -24,7 +24,8 @@ def learning(small: Path) -> TableLearning:
 def test_the_stage_leaves_its_files(small: Path) -> None:
     trained = small / "work" / "trained"
     names = {path.name for path in trained.iterdir()}
-    assert names == {"estimator.skops", "history.csv", "out_of_fold.parquet", "model.json", "environment.json"}
+    described = {"model.json", "train.json", "environment.json"}
+    assert names == {"estimator.skops", "history.csv", "out_of_fold.parquet", *described}
     environment = json.loads((trained / "environment.json").read_text("utf-8"))
     assert set(environment["packages"]) == set(PACKAGES)
 

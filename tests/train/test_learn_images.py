@@ -22,7 +22,7 @@ from medloop.train.learn_images import TrainedImages, train_images
 from .pictures import TINY, read_pictures, write_pictures
 
 QUICK = TrainSection(mode="finetune", epochs=2, batch_size=16)
-FILES = {"weights.safetensors", "model.json", "history.csv", "held_out.parquet", "environment.json"}
+FILES = {"weights.safetensors", "model.json", "train.json", "history.csv", "held_out.parquet", "environment.json"}
 
 
 def trained(

@@ -94,7 +94,7 @@ def test_a_checkpoint_holds_no_pickle(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_the_best_epoch_is_kept_and_a_training_without_progress_stops(pictures: Path, tmp_path: Path) -> None:
-    section = TrainSection(mode="finetune", epochs=40, learning_rate=0.1, clip=0, batch_size=16, patience=2)
+    section = TrainSection(mode="finetune", epochs=40, learning_rate=0.02, clip=0, batch_size=16, patience=2)
     history = trained(pictures, tmp_path, section).history
     best = int(history["val_loss"].idxmin())
     assert len(history) == best + 3 < 40

@@ -26,6 +26,13 @@ ENDINGS = {
     "dicom": {".dcm", ".dicom", ".ima", ""},
 }
 FEW_OUTLIERS, BLANK = 0.2, 2.0
+PLAIN_COPY = "compressed again, moved by a pixel or two, in another contrast or size, or drawn upon"
+COPIES_LOOKED_FOR = (
+    "Looked for: identical pixels, and copies that were compressed again, resized, shifted by a pixel or two, changed "
+    "in contrast, drawn upon, flipped, turned by 90, 180 or 270 degrees, or inverted."
+)
+UNCHECKED = ("cropped copies", "padded copies", "copies turned by any other angle")
+COPIES_NOT_LOOKED_FOR = f"Not looked for: {', '.join(UNCHECKED)}."
 
 
 def quarantined(cases: pd.DataFrame) -> Iterator[Finding]:
@@ -96,18 +103,41 @@ def exact_duplicates(table: pd.DataFrame, groups: Groups) -> Iterator[Finding]:
         )
 
 
-def near_duplicates(table: pd.DataFrame, groups: Groups) -> Iterator[Finding]:
-    """Files that show the same picture stored again, moved, recoloured or drawn upon."""
+def near_duplicates(table: pd.DataFrame, groups: Groups, changes: Sequence[tuple[int, int, str]]) -> Iterator[Finding]:
+    """Files that show the same picture stored again, moved, recoloured, drawn upon, flipped, turned or inverted."""
     if groups:
         yield Finding(
             name="near_duplicates",
             severity="warning",
-            what=f"{len(groups)} groups of images are the same picture in another form (compressed again, moved by a "
-            "pixel or two, in another contrast or size, or drawn upon).",
+            what=f"{len(groups)} groups of images are the same picture in another form: "
+            f"{'; '.join(_kinds_of_copy(table, changes))}.",
             where=paths_of(table, [group[0] for group in groups]),
             count=len(groups),
             todo="They stay together in every split. Look at them below, and remove the copies.",
         )
+
+
+def _kinds_of_copy(table: pd.DataFrame, changes: Sequence[tuple[int, int, str]]) -> Iterator[str]:
+    """Count the pairs of each kind of change, each kind but the plain one with an example."""
+    by_change: dict[str, list[tuple[int, int]]] = {}
+    for first, second, change in changes:
+        by_change.setdefault(change, []).append((first, second))
+    for change, pairs in sorted(by_change.items()):
+        example = " = ".join(PurePosixPath(path).name for path in table["path"].iloc[list(pairs[0])])
+        words = f"{change} ({example})" if change else PLAIN_COPY
+        yield f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} {words}"
+
+
+def unchecked_copies(table: pd.DataFrame) -> Iterator[Finding]:
+    """Yield the kinds of copies that nobody looked for."""
+    yield Finding(
+        name="unchecked_copies",
+        severity="note",
+        what=f"{COPIES_LOOKED_FOR} {COPIES_NOT_LOOKED_FOR}",
+        where=(),
+        count=len(table),
+        todo="If the images passed through an augmentation or a cropping tool, split by patient or by original.",
+    )
 
 
 def two_labels(table: pd.DataFrame, groups: Groups, *, near: bool = False) -> Iterator[Finding]:

@@ -10,9 +10,10 @@ import pandas as pd
 
 from medloop import page
 from medloop.audit import image_plots
+from medloop.audit.image_findings import COPIES_LOOKED_FOR, COPIES_NOT_LOOKED_FOR
 from medloop.audit.images import ImageAudit
 from medloop.audit.probes import Probe
-from medloop.audit.report import findings_json
+from medloop.audit.report import AUDIT_PAGE, FINDINGS, findings_json, findings_section, what_stops
 from medloop.audit.shortcuts import optional
 from medloop.data import manifest
 from medloop.recipe import AuditSection
@@ -33,8 +34,8 @@ MOST_DOUBTS = 40
 def write_image_audit(audit: ImageAudit, cases: pd.DataFrame, section: AuditSection, folder: Path) -> None:
     """Store the findings and the page."""
     with atomic_folder(folder) as target:
-        write_json(target / "findings.json", image_findings_json(audit, section))
-        write_text(target / "audit.html", image_audit_page(audit, cases, section))
+        write_json(target / FINDINGS, image_findings_json(audit, section))
+        write_text(target / AUDIT_PAGE, image_audit_page(audit, cases, section))
 
 
 def image_findings_json(audit: ImageAudit, section: AuditSection) -> dict[str, Any]:
@@ -65,32 +66,23 @@ def _probe_json(probe: Probe, section: AuditSection) -> dict[str, Any]:
 def image_audit_page(audit: ImageAudit, cases: pd.DataFrame, section: AuditSection) -> str:
     """What was found, in words and pictures that a doctor reads."""
     table = manifest.usable(cases)
-    stopped = len(audit.open_severe(section))
     different = table["pixel_sha256"].nunique()
     lead = (
         f"{len(cases)} files, {len(table)} readable, {different} different images, {table['label'].nunique()} classes. "
-        + (f"{stopped} severe findings stop the training." if stopped else "Nothing found stops the training.")
+        + what_stops(audit, section)
     )
     return page.page(
         "Audit of the images",
         lead=lead,
         body=[
-            _findings(audit, section),
+            findings_section(audit, section),
+            page.section("Copies", page.paragraph(f"{COPIES_LOOKED_FOR} {COPIES_NOT_LOOKED_FOR}")),
             page.section("Classes", _class_table(table), _plots(table)),
             _probes(audit, section),
             *_pictures(audit),
             _doubts(audit),
         ],
     )
-
-
-def _findings(audit: ImageAudit, section: AuditSection) -> str:
-    lines = [
-        (one.severity, one.name + (" (accepted)" if one.name in section.accept else ""), one.what, one.todo)
-        for one in audit.findings
-    ]
-    header = ("severity", "name", "what was found", "what to do")
-    return page.section("Findings", page.table(header, lines, badges=True) if lines else page.paragraph("None."))
 
 
 def _class_table(table: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ from medloop.audit.groups import Groups, components, connected, equal_groups
 from medloop.audit.label_errors import Doubt, rank_label_errors
 from medloop.audit.montage import Montage
 from medloop.audit.near_duplicates import near_duplicates
+from medloop.audit.patient_ids import alike_patient_ids
 from medloop.audit.probes import Probe, Task, linear, measure_probe, out_of_fold, probe_task, trees
 from medloop.audit.result import Audit, by_severity, small_classes
 from medloop.audit.shortcuts import baseline_features, guess_labels, shortcut_probes
@@ -30,11 +31,15 @@ KNOWS_ENOUGH = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Places of the usable cases that show one picture: pixel by pixel, and in another form as well."""
+    """Places of the usable cases that show one picture: pixel by pixel, and in another form as well.
+
+    Beside the groups stand the pairs of the second kind, and what was done to one of each ('' where it is upright).
+    """
 
     exact: Groups
     near: Groups
     together: Groups
+    changes: tuple[tuple[int, int, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,8 @@ def audit_images(cases: pd.DataFrame, read: Read, section: AuditSection, *, scra
         *say.wrong_extensions(table),
         *small_classes(table["label"]),
         *say.no_patients(table),
+        *alike_patient_ids(table, shown="path"),
+        *say.unchecked_copies(table),
     ]
     ids = table["case_id"].to_numpy(object)
     return ImageAudit(
@@ -81,6 +88,7 @@ def audit_images(cases: pd.DataFrame, read: Read, section: AuditSection, *, scra
         probes=shortcuts.probes,
         montages=tuple(_montages(Gallery(table, read, looks), copies, shortcuts)),
         doubts=tuple(_doubts_by_path(table, shortcuts)),
+        unchecked=say.UNCHECKED,
     )
 
 
@@ -89,14 +97,20 @@ def find_copies(table: pd.DataFrame, looks: Looks) -> Copies:
     exact = equal_groups(table["pixel_sha256"])
     first = np.flatnonzero(~table["pixel_sha256"].duplicated().to_numpy(bool))
     sound = np.array([place for place in first if place not in looks.broken], np.int64)
-    pairs = near_duplicates(looks, sound)
+    found = near_duplicates(looks, sound)
     patients = table["patient_id"].to_numpy(object)
     # Neighbouring slices of one patient are alike by nature, and stay together anyway.
-    near = [(int(a), int(b)) for a, b in pairs if patients[a] is None or patients[a] != patients[b]]
+    changes = [
+        (a, b, change)
+        for (a, b), change in zip(found.pairs.tolist(), found.changes(), strict=True)
+        if patients[a] is None or patients[a] != patients[b]
+    ]
+    near = [(a, b) for a, b, _ in changes]
     return Copies(
         exact=exact,
         near=components(near, count=len(table)),
         together=components([*exact, *near], count=len(table)),
+        changes=tuple(changes),
     )
 
 
@@ -125,7 +139,7 @@ def _copy_findings(table: pd.DataFrame, copies: Copies) -> Iterator[Finding]:
     yield from say.exact_duplicates(table, copies.exact)
     yield from say.two_labels(table, copies.exact)
     yield from say.across_splits(table, copies.exact)
-    yield from say.near_duplicates(table, copies.near)
+    yield from say.near_duplicates(table, copies.near, copies.changes)
     # With the identical copies of each: one of those may be what lies on the other side.
     alike = {place for group in copies.near for place in group}
     widened = [group for group in copies.together if alike & set(group)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloop.audit.features import SIDE, Floats, Looks, Pixels
+from medloop.audit.orientations import CHANGES, COSETS, Places, oriented, spectra_of_cosets
 
-Places = NDArray[np.int64]
 Numbers = NDArray[np.float64]
+Wanted = Callable[[Places, Places], NDArray[np.bool_]]
 
 # The hash. Chosen on phantoms of 64 to 256 pixels, on chest CT and on Medical MNIST with planted copies: a copy lies
 # within 0.3 of its original (in standard deviations a dimension), other patients seldom do.
@@ -31,11 +32,12 @@ STEPS = np.arange(-2.5, 2.51, 0.25)
 
 @dataclass(frozen=True)
 class Unlikeness:
-    """How far two aligned pictures differ: at all, outside the worst blocks, and in grey levels."""
+    """How far two aligned pictures differ: at all, outside the worst blocks, in grey levels; and whether inverted."""
 
     whole: Numbers
     elsewhere: Numbers
     grey_levels: Numbers
+    inverted: NDArray[np.bool_]
 
     def same(self) -> NDArray[np.bool_]:
         """Which pairs are one picture."""
@@ -43,58 +45,131 @@ class Unlikeness:
         return (self.whole <= UNLIKE) | (self.elsewhere <= UNLIKE_ELSEWHERE) | pale
 
 
-def near_duplicates(looks: Looks, places: Places, *, seed: int = 0) -> Places:
-    """The pairs among these places that show one picture, in any contrast and shifted by at most two pixels."""
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of places that show one picture, and how the second is oriented and inverted against the first."""
+
+    pairs: Places
+    orientations: Places
+    inverted: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @classmethod
+    def none(cls) -> Matches:
+        """No pair at all."""
+        return cls(np.empty((0, 2), np.int64), np.empty(0, np.int64), np.empty(0, bool))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Matches]) -> Matches:
+        """Join them, each pair once: as it is in the first of the parts that has it."""
+        whole = [cls.none(), *parts]
+        pairs = np.concatenate([part.pairs for part in whole])
+        _, first = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)
+        orientations = np.concatenate([part.orientations for part in whole])
+        return cls(pairs[first], orientations[first], np.concatenate([part.inverted for part in whole])[first])
+
+    def changes(self) -> list[str]:
+        """Say in words how each second picture is stored: '' where it is upright and no negative."""
+        words = []
+        for orientation, inverted in zip(self.orientations.tolist(), self.inverted.tolist(), strict=True):
+            parts = [CHANGES[orientation]] * (orientation != 0) + ["inverted"] * inverted
+            words.append(" and ".join(parts))
+        return words
+
+
+def near_duplicates(looks: Looks, places: Places, *, seed: int = 0) -> Matches:
+    """Return the pairs among these places that show one picture, in any contrast, orientation and small shift."""
     if len(places) < 2:
-        return np.empty((0, 2), np.int64)
-    codes = _embedding(looks, places)
+        return Matches.none()
+    pairs, cosets = _candidates(_embedding(looks, places), seed=seed)
     found = []
-    pairs = candidate_pairs(codes, seed=seed)
-    for start in range(0, len(pairs), 256):
-        some = pairs[start : start + 256]
-        first, second = (looks.thumbnails(places[some[:, side]]) for side in (0, 1))
-        found.append(some[unlikeness(first, second).same()])
-    return np.asarray(places[np.concatenate(found)] if found else np.empty((0, 2)), np.int64)
+    for coset, orientations in enumerate(COSETS):
+        mine = places[pairs[cosets == coset]]
+        chunks = (mine[start : start + 256] for start in range(0, len(mine), 256))
+        found += [_matches(looks, chunk, orientations) for chunk in chunks]
+    return Matches.joined(found)
+
+
+def _matches(looks: Looks, pairs: Places, orientations: Sequence[int]) -> Matches:
+    """Return which of the pairs show one picture, with the second brought into one of these orientations."""
+    first, second = (looks.thumbnails(pairs[:, side]) for side in (0, 1))
+    found = []
+    for orientation in orientations:
+        compared = unlikeness(first, oriented(second, orientation))
+        same = compared.same()
+        found.append(Matches(pairs[same], np.full(same.sum(), orientation), compared.inverted[same]))
+    return Matches.joined(found)
+
+
+def _candidates(codes: Floats, *, seed: int) -> tuple[Places, Places]:
+    """Return pairs that may be one picture, and the coset of orientations that the second must be brought into."""
+    count = codes.shape[1]
+
+    def upright_and_other(left: Places, right: Places) -> NDArray[np.bool_]:
+        return np.asarray(((left < count) != (right < count)) & (left % count != right % count))
+
+    upright = candidate_pairs(codes[0], seed=seed)
+    # Each pair of this kind can be found twice, with the one or the other picture turned, so fewer tables suffice.
+    other = candidate_pairs(codes.reshape(-1, codes.shape[2]), seed=seed, tables=TABLES // 4, wanted=upright_and_other)
+    pairs = np.concatenate([upright, other])
+    return pairs % count, pairs[:, 1] // count
 
 
 def _embedding(looks: Looks, places: Places) -> Floats:
-    """Whitened principal components of the hash, those of the picture that a shift leaves alone."""
+    """Return whitened principal components of the hash, once for each coset of orientations."""
     sample = np.sort(np.random.default_rng(0).permutation(places)[:SAMPLE])
     known = np.concatenate([spectrum(pictures) for _, pictures in looks.chunks(sample)])
     mean = known.mean(axis=0)
     _, sizes, axes = np.linalg.svd(known - mean, full_matrices=False)
     kept = min(DIMENSIONS, int((sizes > 1e-3 * sizes[0]).sum()), len(known) - 1) or 1
     whiten = axes[:kept].T / np.maximum(sizes[:kept] / np.sqrt(len(known)), 1e-6)
-    return np.concatenate([(spectrum(pictures) - mean) @ whiten for _, pictures in looks.chunks(places)])
+    sources = spectra_of_cosets(*_coarse_frequencies())
+    spectra = (spectrum(pictures) for _, pictures in looks.chunks(places))
+    codes = [np.stack([(one[:, source] - mean) @ whiten for source in sources]) for one in spectra]
+    return np.concatenate(codes, axis=1)
 
 
 def spectrum(pictures: Pixels) -> Floats:
-    """The strength of the coarse structures of each picture, whatever its contrast and small shifts."""
+    """Return the strength of the coarse structures of each picture, whatever its contrast and small shifts."""
     window = np.hanning(SIDE)[:, None] * np.hanning(SIDE)
     grey = pictures.astype(np.float32)
     strength = np.abs(np.fft.rfft2((grey - grey.mean((1, 2), keepdims=True)) * window))
-    distance = np.hypot((np.fft.fftfreq(SIDE) * SIDE)[:, None], np.arange(SIDE // 2 + 1))
-    coarse = np.sqrt(strength[:, (distance > 0) & (distance <= RADIUS)])
+    coarse = np.sqrt(strength[:, *_coarse_frequencies()])
     return np.asarray(coarse / (np.linalg.norm(coarse, axis=1, keepdims=True) + 1e-9), np.float32)
 
 
-def candidate_pairs(codes: Floats, *, seed: int = 0) -> Places:
+def _coarse_frequencies() -> tuple[Places, Places]:
+    """Return the rows and columns of the frequencies that the hash keeps."""
+    rows, columns = np.mgrid[-RADIUS : RADIUS + 1, 0 : RADIUS + 1]
+    distance = np.hypot(rows, columns)
+    # Each frequency once: in the first column the negative ones repeat the others.
+    kept = (distance <= RADIUS) & ((columns > 0) | (rows > 0))
+    return rows[kept], columns[kept]
+
+
+def candidate_pairs(codes: Floats, *, seed: int = 0, tables: int = TABLES, wanted: Wanted | None = None) -> Places:
     """Pairs close in the embedding, found by hashing: the work grows with the number of codes, not with its square."""
     rng = np.random.default_rng(seed)
     # As many projections as keep the buckets equally full, however many codes there are.
     width = int(np.clip(round(np.log2(len(codes))) - 6, 2, 16))
     keys: list[Places] = []
     gaps: list[Floats] = []
-    for _ in range(TABLES):
-        for key, gap in _pairs_of_one_table(codes, width, rng):
+    for _ in range(tables):
+        for key, gap in _pairs_of_one_table(codes, width, rng, wanted):
             keys.append(key)
             gaps.append(gap)
+    if not keys:
+        return np.empty((0, 2), np.int64)
     joined, first = np.unique(np.concatenate(keys), return_index=True)
     pairs = np.stack([joined // len(codes), joined % len(codes)], axis=1)
     return _nearest(pairs, np.concatenate(gaps)[first], len(codes))
 
 
-def _pairs_of_one_table(codes: Floats, width: int, rng: np.random.Generator) -> Iterator[tuple[Places, Floats]]:
+def _pairs_of_one_table(
+    codes: Floats, width: int, rng: np.random.Generator, wanted: Wanted | None
+) -> Iterator[tuple[Places, Floats]]:
     directions = rng.normal(size=(codes.shape[1], width + 1))
     directions /= np.linalg.norm(directions, axis=0)
     projected = codes @ directions.astype(np.float32)
@@ -107,6 +182,9 @@ def _pairs_of_one_table(codes: Floats, width: int, rng: np.random.Generator) -> 
         if not together.size:
             return
         left, right = order[together], order[together + step]
+        if wanted is not None:
+            chosen = wanted(left, right)
+            left, right = left[chosen], right[chosen]
         gap = _gaps(codes, left, right)
         close = gap <= REACH
         low, high = np.minimum(left, right)[close], np.maximum(left, right)[close]
@@ -118,7 +196,7 @@ def _gaps(codes: Floats, left: Places, right: Places) -> Floats:
         np.sqrt(((codes[left[start : start + 65536]] - codes[right[start : start + 65536]]) ** 2).mean(axis=1))
         for start in range(0, len(left), 65536)
     ]
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 def _nearest(pairs: Places, gaps: Floats, count: int) -> Places:
@@ -133,15 +211,15 @@ def _nearest(pairs: Places, gaps: Floats, count: int) -> Places:
 
 def unlikeness(first: Pixels, second: Pixels) -> Unlikeness:
     """Compare pictures pair by pair, after the second was moved onto the first."""
-    rows, columns = _offsets(_band(first, ALIGN_BAND), _band(second, ALIGN_BAND))
-    left, right = _band(first, BAND), _moved(_band(second, BAND), rows, columns)
+    rows, columns, sign = _offsets(_band(first, ALIGN_BAND), _band(second, ALIGN_BAND))
+    left, right = _band(first, BAND), sign[:, None, None] * _moved(_band(second, BAND), rows, columns)
     inner = slice(EDGE, SIDE - EDGE)
     left, right = _levelled(left[:, inner, inner]), _levelled(right[:, inner, inner])
     energies = (left**2).sum((1, 2)), (right**2).sum((1, 2))
     whole = 1 - (left * right).sum((1, 2)) / np.sqrt(energies[0] * energies[1] + 1e-6)
     size = left.shape[1] * left.shape[2]
     grey_levels = np.sqrt(np.maximum(whole, 0) * np.maximum(*energies) * 2 / size)
-    return Unlikeness(whole, _outside_worst_blocks(left, right), grey_levels)
+    return Unlikeness(whole, _outside_worst_blocks(left, right), grey_levels, sign < 0)
 
 
 def _band(pictures: Pixels, band: tuple[float, float]) -> Numbers:
@@ -154,8 +232,8 @@ def _levelled(pictures: Numbers) -> Numbers:
     return np.asarray(pictures - pictures.mean((1, 2), keepdims=True))
 
 
-def _offsets(first: Numbers, second: Numbers) -> tuple[Numbers, Numbers]:
-    """The move, in quarters of a pixel, after which the two agree best."""
+def _offsets(first: Numbers, second: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """The move, in quarters of a pixel, after which the two agree best, and -1 where one is the other's negative."""
     soft = np.minimum(1, (np.minimum(np.arange(SIDE), np.arange(SIDE)[::-1]) + 0.5) / 6)
     window = soft[:, None] * soft
     product = np.fft.rfft2(first * window) * np.fft.rfft2(second * window).conj()
@@ -163,8 +241,10 @@ def _offsets(first: Numbers, second: Numbers) -> tuple[Numbers, Numbers]:
     weight[[0, -1]] = 1
     by_row = np.exp(2j * np.pi * STEPS[:, None] * np.fft.fftfreq(SIDE))
     by_column = np.exp(2j * np.pi * np.fft.rfftfreq(SIDE)[:, None] * STEPS) * weight[:, None]
-    best = np.real(by_row @ product @ by_column).reshape(len(first), -1).argmax(axis=1)
-    return STEPS[best // len(STEPS)], STEPS[best % len(STEPS)]
+    agreement = np.real(by_row @ product @ by_column).reshape(len(first), -1)
+    best = np.abs(agreement).argmax(axis=1)
+    sign = np.where(np.take_along_axis(agreement, best[:, None], axis=1)[:, 0] < 0, -1.0, 1.0)
+    return STEPS[best // len(STEPS)], STEPS[best % len(STEPS)], sign
 
 
 def _moved(pictures: Numbers, rows: Numbers, columns: Numbers) -> Numbers:

@@ -15,44 +15,67 @@ from medloop.data import manifest
 from medloop.recipe import AuditSection
 from medloop.storage import atomic_folder, write_json, write_text
 
+FINDINGS, AUDIT_PAGE = "findings.json", "audit.html"
+ROWS_LOOKED_FOR = (
+    "Looked for: rows that are equal, and rows whose numbers all lie within 0.005 standard deviations, "
+    "or less where chance alone brings rows that close. Not looked for:"
+)
+
 
 def write_audit(audit: Audit, cases: pd.DataFrame, section: AuditSection, folder: Path) -> None:
     """Store the findings and the page."""
     with atomic_folder(folder) as target:
-        write_json(target / "findings.json", findings_json(audit, section))
-        write_text(target / "audit.html", audit_page(audit, cases, section))
+        write_json(target / FINDINGS, findings_json(audit, section))
+        write_text(target / AUDIT_PAGE, audit_page(audit, cases, section))
 
 
 def findings_json(audit: Audit, section: AuditSection) -> dict[str, Any]:
     """The audit as plain data."""
-    accepted = sorted({one.name for one in audit.findings if one.name in section.accept})
     return {
         "findings": [asdict(one) for one in audit.findings],
-        "accepted": accepted,
-        "open_severe": [one.name for one in audit.open_severe(section)],
+        **accepted_json(audit, section),
         "groups": [list(group) for group in audit.groups],
+        "unchecked": list(audit.unchecked),
     }
+
+
+def accepted_json(audit: Audit, section: AuditSection) -> dict[str, list[str]]:
+    """Which findings the recipe accepts, and which severe ones it does not."""
+    return {
+        "accepted": sorted({one.name for one in audit.findings if one.name in section.accept}),
+        "open_severe": [one.name for one in audit.open_severe(section)],
+    }
+
+
+def what_stops(audit: Audit, section: AuditSection) -> str:
+    """Whether the training may begin."""
+    stopped = len(audit.open_severe(section))
+    return f"{stopped} severe findings stop the training." if stopped else "Nothing found stops the training."
+
+
+def findings_section(audit: Audit, section: AuditSection) -> str:
+    """The page's part on what was found, and on what of it is accepted."""
+    lines = [
+        (one.severity, one.name + (" (accepted)" if one.name in section.accept else ""), one.what, one.todo)
+        for one in audit.findings
+    ]
+    header = ("severity", "name", "what was found", "what to do")
+    return page.section("Findings", page.table(header, lines, badges=True) if lines else page.paragraph("None."))
 
 
 def audit_page(audit: Audit, cases: pd.DataFrame, section: AuditSection) -> str:
     """What was found, in words that a doctor reads."""
     table = manifest.usable(cases)
     counts = table["label"].value_counts().sort_index()
-    stopped = len(audit.open_severe(section))
-    lead = f"{len(table)} cases, {len(counts)} classes, {len(manifest.value_columns(table))} columns. " + (
-        f"{stopped} severe findings stop the training." if stopped else "Nothing found stops the training."
+    lead = f"{len(table)} cases, {len(counts)} classes, {len(manifest.value_columns(table))} columns. " + what_stops(
+        audit, section
     )
-    findings = [(one.severity, one.name, one.what, one.todo) for one in audit.findings]
     return page.page(
         "Audit of the data",
         lead=lead,
         body=[
-            page.section(
-                "Findings",
-                page.table(("severity", "name", "what was found", "what to do"), findings, badges=True)
-                if findings
-                else page.paragraph("None."),
-            ),
+            findings_section(audit, section),
+            page.section("Copies", page.paragraph(f"{ROWS_LOOKED_FOR} {', '.join(audit.unchecked)}.")),
             page.section("Classes", page.table(("class", "cases", "share"), _shares(counts.to_dict()))),
             page.section(
                 "Columns",

@@ -20,6 +20,8 @@ class Audit:
 
     findings: tuple[Finding, ...]
     groups: tuple[tuple[str, ...], ...]
+    # Copies that it did not look for: the reports say so.
+    unchecked: tuple[str, ...] = ()
 
     def open_severe(self, section: AuditSection) -> list[Finding]:
         """The severe findings that the recipe does not accept by name."""

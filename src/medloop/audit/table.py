@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medloop.audit.near_row_findings import joined, near_row_findings, near_rows
+from medloop.audit.patient_ids import alike_patient_ids
 from medloop.audit.reference import compare_with_reference
 from medloop.audit.result import Audit, by_severity, small_classes
 from medloop.case import Finding
@@ -24,6 +26,7 @@ MANY_MISSING = 0.3
 EXPECTED_PAIRS = 0.1
 MANY_LEVELS, MOST_LEVELS = 10, 200
 NUMBER_IN_TEXT = r"[<>=~]*\s*[+-]?\d+([.,]\d+)?\s*[^\d\s]+"
+UNCHECKED = ("rows copied with more noise", "rows copied with other categories or gaps")
 
 
 def audit_table(cases: pd.DataFrame, section: AuditSection, *, reference: pd.DataFrame | None = None) -> Audit:
@@ -33,11 +36,14 @@ def audit_table(cases: pd.DataFrame, section: AuditSection, *, reference: pd.Dat
     labels = table["label"]
     equal = _equal_rows(table)
     groups = [] if _are_equal_by_chance(values) else equal
+    near = near_rows(table, values)
     findings = [
         *_quarantined(cases),
         *_patients(table),
         *small_classes(labels, few=FEW_CASES),
+        *alike_patient_ids(table, shown="case_id"),
         *(_row_findings(table, groups) if groups else _chance_findings(equal)),
+        *near_row_findings(table, near),
         *_constant_columns(values),
         *_duplicated_columns(values),
         *_missing_values(values),
@@ -48,7 +54,7 @@ def audit_table(cases: pd.DataFrame, section: AuditSection, *, reference: pd.Dat
     ]
     if reference is not None:
         findings += compare_with_reference(values, manifest.values(manifest.usable(reference)))
-    return Audit(findings=by_severity(findings), groups=tuple(groups))
+    return Audit(findings=by_severity(findings), groups=joined([*groups, *near]), unchecked=UNCHECKED)
 
 
 def numbers(values: pd.DataFrame) -> Iterator[tuple[str, pd.Series[float]]]:

@@ -13,20 +13,21 @@ from medloop.storage import atomic_file
 
 ROWS_AT_ONCE = 10_000
 BEFORE, AFTER = ("file", "row", "label", "abstained", "reason", "rejected"), ("bundle",)
+OF_PATIENTS = ("patient", *BEFORE)
 
 Line = dict[str, Any]
 Lines = Callable[[], Iterator[Line]]
 
 
-def write_csv(lines: Lines, shares: Sequence[str], out: Path) -> None:
+def write_csv(lines: Lines, before: Sequence[str], shares: Sequence[str], out: Path) -> None:
     """One line an answer."""
     with atomic_file(out, "w") as file:
-        writer = csv.DictWriter(file, fieldnames=[*BEFORE, *shares, *AFTER])
+        writer = csv.DictWriter(file, fieldnames=[*before, *shares, *AFTER])
         writer.writeheader()
         writer.writerows(lines())
 
 
-def write_parquet(lines: Lines, shares: Sequence[str], out: Path) -> None:
+def write_parquet(lines: Lines, before: Sequence[str], shares: Sequence[str], out: Path) -> None:
     """One row an answer, with the same types whatever the answers are."""
     try:
         import pyarrow as pa
@@ -36,7 +37,7 @@ def write_parquet(lines: Lines, shares: Sequence[str], out: Path) -> None:
             "Parquet needs pyarrow", found="it is not installed", hint="write .csv, or pip install 'medloop[train]'"
         ) from error
     kinds = {"row": pa.int64(), "abstained": pa.bool_(), **dict.fromkeys(shares, pa.float64())}
-    names = [*BEFORE, *shares, *AFTER]
+    names = [*before, *shares, *AFTER]
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
     rows = lines()
     with atomic_file(out) as file, pa.parquet.ParquetWriter(file, schema) as writer:
@@ -44,4 +45,5 @@ def write_parquet(lines: Lines, shares: Sequence[str], out: Path) -> None:
             writer.write_table(pa.Table.from_pylist(some, schema=schema))
 
 
-WRITERS: dict[str, Callable[[Lines, Sequence[str], Path], None]] = {".csv": write_csv, ".parquet": write_parquet}
+Writer = Callable[[Lines, Sequence[str], Sequence[str], Path], None]
+WRITERS: dict[str, Writer] = {".csv": write_csv, ".parquet": write_parquet}

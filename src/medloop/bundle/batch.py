@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from medloop.bundle.answers import WRITERS
+from medloop.bundle.answers import BEFORE, OF_PATIENTS, WRITERS
+from medloop.bundle.batch_patients import Sorted, score_patients, sort_files
 from medloop.bundle.predictor import Predictor
+from medloop.bundle.whose import Whose
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput, UserError
-from medloop.prepare.csv_cells import read_cells
+from medloop.prepare.csv_cells import cells_in
 from medloop.prepare.decode import DEFAULT_LIMITS
 from medloop.progress import track
 from medloop.storage import Limits, file_lock, list_uris, open_uri, sha256_bytes
@@ -36,35 +38,54 @@ class Scored:
     rejected: int
 
 
-def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path) -> Scored:
-    """Answer every row of the CSV files or every image; what a broken-off run has answered is not asked again."""
+def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path, *, whose: Whose | None = None) -> Scored:
+    """Answer every row of the CSV files, every image or every patient; what a broken-off run answered is kept."""
     if out.suffix not in WRITERS:
         raise UserError("--out must end in .csv or .parquet", found=out.name, hint="choose one of the two")
     is_table = predictor.meta["preparer"]["kind"] == "table"
     uris = [uri for path in paths for uri in _expanded(str(path), suffix=".csv" if is_table else "")]
-    score = score_tables if is_table else score_images
+    name, lines = _work(predictor, uris, whose)
     partial = out.with_name(f".{out.name}.partial")
     with file_lock(out.with_name(f".{out.name}.lock"), wait=False):
-        with _going_on(partial, _name_of_run(predictor, uris)) as (file, done):
-            for line in score(predictor, uris, skip=done):
+        with _going_on(partial, name) as (file, done):
+            for line in lines(done):
                 file.write(json.dumps(line) + "\n")
         scored = _count(partial)
         shares = [f"p_{name}" for name in predictor.decider.classes]
-        WRITERS[out.suffix](lambda: _kept_lines(partial), shares, out)
+        before = OF_PATIENTS if predictor.needs_patients else BEFORE
+        WRITERS[out.suffix](lambda: _kept_lines(partial), before, shares, out)
         partial.unlink()
     return scored
+
+
+def _work(
+    predictor: Predictor, uris: Sequence[str], whose: Whose | None
+) -> tuple[str, Callable[[int], Iterator[Line]]]:
+    """The name of the run, and its lines but for the first so many."""
+    name = _name_of_run(predictor, uris)
+    if not predictor.needs_patients:
+        score = score_images if predictor.is_image else score_tables
+        return name, lambda skip: score(predictor, uris, skip=skip)
+    files = sort_files(predictor, uris, whose or Whose.of(predictor.meta), _read_image)
+    return sha256_bytes(f"{name} {files.name}".encode()), lambda skip: _score_patients(predictor, files, skip=skip)
+
+
+def _score_patients(predictor: Predictor, files: Sorted, *, skip: int) -> Iterator[Line]:
+    """One line a patient, and one for each file that is no picture."""
+    for patient, names, answer in score_patients(predictor, files, _read_image, skip=skip):
+        yield {"patient": patient, **_line(predictor, names, None, answer)}
 
 
 def score_tables(predictor: Predictor, uris: Sequence[str], *, skip: int = 0) -> Iterator[Line]:
     """One line a row: the answer, or why there is none; the first `skip` rows are passed over."""
     for uri in uris:
-        path = Path(uri)
-        rows = _read_rows(predictor, path)
+        name = PurePosixPath(uri).name
+        rows = _read_rows(predictor, uri, name)
         first, skip = min(skip, len(rows)), max(0, skip - len(rows))
         starts = range(first, len(rows), CHUNK)
-        for start in track(starts, total=len(starts), what=path.name):
+        for start in track(starts, total=len(starts), what=name):
             answers = _answers(predictor, rows[start : start + CHUNK])
-            yield from (_line(predictor, path.name, start + number + 2, one) for number, one in enumerate(answers))
+            yield from (_line(predictor, name, start + number + 2, one) for number, one in enumerate(answers))
 
 
 def score_images(predictor: Predictor, uris: Sequence[str], *, skip: int = 0) -> Iterator[Line]:
@@ -95,13 +116,14 @@ def _expanded(place: str, *, suffix: str) -> Iterator[str]:
     yield from chosen
 
 
-def _read_rows(predictor: Predictor, path: Path) -> list[Row]:
-    """The rows of a CSV file; columns that the model does not want are passed over."""
-    header, cells = read_cells(path)
+def _read_rows(predictor: Predictor, uri: str, name: str) -> list[Row]:
+    """The rows of a CSV file at any place; columns that the model does not want are passed over."""
+    with open_uri(uri) as file:
+        header, cells = cells_in(file.read(), name)
     names = predictor.preparer.names
     if absent := [name for name in names if name not in header]:
         raise RejectedInput(
-            f"{path.name} must have the model's {len(names)} columns",
+            f"{name} must have the model's {len(names)} columns",
             found=f"no column '{absent[0]}'" + (f" and {len(absent) - 1} others" if len(absent) > 1 else ""),
             hint="`GET /v1/model` and report.html list the columns",
         )

@@ -9,15 +9,27 @@ from typing import Any
 import numpy as np
 
 from medloop.bundle.decide import FloatArray, IntArray, Outliers, softmax
+from medloop.bundle.operating_point import choose_threshold, threshold_facts
 from medloop.bundle.patients import combine_slices, sickest, slices_of
-from medloop.errors import UserError
-from medloop.recipe.sections import THRESHOLD_RULE, ExportSection
+from medloop.recipe.sections import ExportSection
 
 SMALLEST = 1e-7
 OUTLIER_FOLDS = 5
 LEAST_SHRINKAGE = 1e-3
 MOST_DIRECTIONS = 64
 CASES_A_DIRECTION = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which cases decisions are fitted on, and what else these cases did."""
+
+    fitted_on: str
+    # out_of_fold: scored by models that did not learn from them; calib, val, fold: a part that the model left out.
+    method: str
+    folds: int | None = None
+    also_chose: tuple[str, ...] = ()
+    refitted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,35 +41,98 @@ class Fitted:
     y: IntArray
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What a rule decides about: cases, or patients; `groups` names those that are not independent."""
+
+    probabilities: FloatArray
+    y: IntArray
+    groups: list[Hashable]
+
+    def share(self, task: Mapping[str, Any]) -> FloatArray:
+        """The probability of all positive classes together."""
+        return positive_share(self.probabilities, task["classes"], task["positive"])
+
+
 def fit_decision(
     logits: FloatArray,
     y: IntArray,
     section: ExportSection,
     task: Mapping[str, Any],
     *,
-    fitted_on: str,
-    patients: Sequence[Hashable] | None = None,
+    source: Source,
+    groups: Sequence[Hashable] | None = None,
 ) -> Fitted:
-    """Temperature, threshold and conformal quantiles; where patients are given, these decide and not their slices."""
-    temperature = fit_temperature(logits, y) if section.calibrate else 1.0
-    probabilities = decided = softmax(logits, temperature)
-    is_positive = np.isin(task["classes"], task["positive"])
-    if patients is not None:
-        decided = combine_slices(probabilities, patients, is_positive=is_positive, rule=section.combine)
-        y = np.array([sickest(y[rows], is_positive) for rows in slices_of(patients).values()])
-    threshold = None
-    if task["positive"]:
-        share = positive_share(decided, task["classes"], task["positive"])
-        threshold = choose_threshold(section.threshold, is_positive[y].astype(int), share)
+    """Temperature, threshold and conformal quantiles; where patients are decided, these count and not their slices."""
+    groups = list(range(len(y)) if groups is None else groups)
+    temperature, decided, threshold = fit_rule(logits, y, section, task, groups=groups)
+    alpha = section.conformal_alpha
     meta = {
-        "calibration": {"temperature": temperature, "fitted_on": fitted_on, "n": len(logits)},
-        "threshold": {"value": threshold, "rule": section.threshold if task["positive"] else "the likeliest class"},
+        "calibration": {
+            "temperature": temperature,
+            "fitted_on": source.fitted_on,
+            "n": len(logits),
+            "patients": len(set(groups)),
+            "by_class": class_counts(y, groups, task["classes"]),
+            "method": source.method,
+            "folds": source.folds,
+            "also_chose": list(source.also_chose),
+            "refitted": source.refitted,
+            "exact": not source.refitted and not source.also_chose,
+        },
+        "threshold": {"value": None, "rule": "the likeliest class"},
         "conformal": {
-            "alpha": section.conformal_alpha,
-            "quantiles": conformal_quantiles(decided, y, alpha=section.conformal_alpha),
+            "alpha": alpha,
+            "quantiles": conformal_quantiles(decided.probabilities, decided.y, alpha=alpha, groups=decided.groups),
+            **conformal_facts(decided, task["classes"], alpha=alpha),
         },
     }
-    return Fitted(meta=meta, probabilities=probabilities, y=y)
+    if threshold is not None:
+        is_positive = np.isin(task["classes"], task["positive"])[decided.y]
+        facts = threshold_facts(section.threshold, threshold, is_positive, decided.share(task), decided.groups)
+        meta["threshold"] = {"value": threshold, "rule": section.threshold, **facts}
+    return Fitted(meta=meta, probabilities=softmax(logits, temperature), y=decided.y)
+
+
+def fit_rule(
+    logits: FloatArray, y: IntArray, section: ExportSection, task: Mapping[str, Any], *, groups: Sequence[Hashable]
+) -> tuple[float, Decided, float | None]:
+    """The temperature, what is decided at it, and the threshold; None where the likeliest class is taken."""
+    temperature = fit_temperature(logits, y) if section.calibrate else 1.0
+    decided = to_decide(softmax(logits, temperature), y, section, task, groups=groups)
+    if not task["positive"]:
+        return temperature, decided, None
+    is_positive = np.isin(task["classes"], task["positive"])[decided.y]
+    threshold = choose_threshold(section.threshold, is_positive, decided.share(task), decided.groups)
+    return temperature, decided, threshold
+
+
+def to_decide(
+    probabilities: FloatArray,
+    y: IntArray,
+    section: ExportSection,
+    task: Mapping[str, Any],
+    *,
+    groups: Sequence[Hashable],
+) -> Decided:
+    """The cases as they are, or one row a patient where the recipe decides by patient."""
+    if section.per != "patient":
+        return Decided(probabilities=probabilities, y=y, groups=list(groups))
+    is_positive, members = np.isin(task["classes"], task["positive"]), slices_of(groups)
+    return Decided(
+        probabilities=combine_slices(probabilities, groups, is_positive=is_positive, rule=section.combine),
+        y=np.array([sickest(y[rows], is_positive) for rows in members.values()]),
+        groups=list(members),
+    )
+
+
+def class_counts(y: IntArray, groups: Sequence[Hashable], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """By class, the cases and the patients that they come from."""
+    numbers = np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
+    return {
+        str(name): {"cases": int((y == label).sum()), "patients": len(set(numbers[y == label].tolist()))}
+        for label, name in enumerate(classes)
+    }
 
 
 def log_probabilities(probabilities: FloatArray) -> FloatArray:
@@ -76,37 +151,50 @@ def fit_temperature(logits: FloatArray, y: IntArray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
 
-def choose_threshold(rule: str, is_positive: IntArray, share: FloatArray) -> float:
-    """The threshold on the positive share that the recipe's rule asks for."""
-    match = THRESHOLD_RULE.fullmatch(rule)
-    if match is None:
-        raise UserError("export.threshold must be a rule", found=rule, hint="write `sensitivity >= 0.95`")
-    if match["figure"] == "probability":
-        return float(match["value"])
-    candidates = np.unique(np.concatenate([share, [1.0]]))
-    caught = np.array([np.mean(share[is_positive == 1] >= cut) for cut in candidates])
-    spared = np.array([np.mean(share[is_positive == 0] < cut) for cut in candidates])
-    if match["figure"] is None:
-        return _between(share, float(candidates[np.argmax(caught + spared)]))
-    if match["figure"] == "sensitivity":
-        return _between(share, float(candidates[caught >= float(match["value"])].max(initial=candidates[0])))
-    return _between(share, float(candidates[spared >= float(match["value"])].min(initial=1.0)))
+def min_patients(alpha: float) -> int:
+    """How many patients of a class give it a conformal quantile of its own; with fewer it could never be ruled out."""
+    return int(np.ceil(1 / alpha - 1e-9)) - 1
 
 
-def _between(share: FloatArray, cut: float) -> float:
-    """Halfway to the next lower case, so that the last digit of the chosen one does not decide."""
-    below = share[share < cut]
-    return float((cut + below.max()) / 2) if len(below) else cut
+def conformal_quantiles(
+    probabilities: FloatArray, y: IntArray, *, alpha: float, groups: Sequence[Hashable] | None = None
+) -> list[float]:
+    """By class, the largest nonconformity (one less the probability) that a case of it may have.
 
-
-def conformal_quantiles(probabilities: FloatArray, y: IntArray, *, alpha: float) -> list[float]:
-    """By class, the largest nonconformity (one less the probability) that a case of it may have."""
+    A patient counts once, however many cases it has (hierarchical conformal prediction). Classes of too few patients
+    share the quantile over all classes, or have that of their own largest score where it is larger.
+    """
+    numbers = np.unique(np.asarray(range(len(y)) if groups is None else groups).astype(str), return_inverse=True)[1]
+    scores = 1 - probabilities[np.arange(len(y)), y]
     quantiles = []
     for label in range(probabilities.shape[1]):
-        scores = np.sort(1 - probabilities[y == label, label])
-        rank = int(np.ceil((len(scores) + 1) * (1 - alpha)))
-        quantiles.append(float(scores[rank - 1]) if rank <= len(scores) else 1.0)
+        own = y == label
+        if len(set(numbers[own].tolist())) >= min_patients(alpha):
+            quantiles.append(_quantile(scores[own], numbers[own], alpha))
+        else:
+            quantiles.append(max(_quantile(scores, numbers, alpha), float(scores[own].max(initial=0.0))))
     return quantiles
+
+
+def _quantile(scores: FloatArray, patients: IntArray, alpha: float) -> float:
+    """The score at the rank (patients + 1) * (1 - alpha), each patient's cases having one rank between them."""
+    counts = np.bincount(patients)
+    number = int(np.count_nonzero(counts))
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(1 / counts[patients[order]])
+    rank = int(np.searchsorted(reached, (number + 1) * (1 - alpha) - 1e-9))
+    return float(scores[order[rank]]) if rank < len(scores) else 1.0
+
+
+def conformal_facts(decided: Decided, classes: Sequence[str], *, alpha: float) -> dict[str, Any]:
+    """How many stand behind each quantile, and which classes have none of their own."""
+    counts = class_counts(decided.y, decided.groups, classes)
+    pooled = [name for name, found in counts.items() if found["patients"] < min_patients(alpha)]
+    return {
+        "counted": "patients" if len(set(decided.groups)) < len(decided.groups) else "cases",
+        "by_class": {name: {**found, "pooled": name in pooled} for name, found in counts.items()},
+        "pooled": pooled,
+    }
 
 
 def fit_outliers(embedding: FloatArray, *, quantile: float, seed: int) -> Outliers:

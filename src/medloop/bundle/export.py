@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from medloop.bundle import files
-from medloop.bundle.calibrate import fit_decision, fit_outliers, log_probabilities, sample
-from medloop.bundle.decide import FloatArray, IntArray
+from medloop.bundle.calibrate import Source, fit_decision, fit_outliers, log_probabilities, sample
 from medloop.bundle.export_table import check_parity, run_graph, table_graph
+from medloop.bundle.fold_figures import SERVED_RULE, FoldScores, served_figures
+from medloop.errors import UserError
 from medloop.models.estimator import read_estimator
 from medloop.models.pipeline import model_frame
 from medloop.prepare.prepared_table import PreparedTable, read_prepared
@@ -22,7 +23,9 @@ from medloop.prepare.table import Inputs
 from medloop.recipe import ExportSection
 from medloop.storage import atomic_folder, read_json, write_json
 
+PARITY = 1e-5
 REFERENCE_CASES = 1000
+TRAIN = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,35 +39,41 @@ class Origin:
     smoke: bool
     git_commit: str | None
     parent: str | None = None
+    # By stage, what those before the export recorded of themselves.
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """The training cases with probabilities from models that did not see them."""
 
-    y: IntArray
-    logits: FloatArray
+    scores: FoldScores
     inputs: Inputs
 
 
 def export_table(
-    trained: Path, prepared: Path, section: ExportSection, *, origin: Origin, folder: Path
+    trained: Path, prepared: Path, splits: Path, section: ExportSection, *, origin: Origin, folder: Path
 ) -> dict[str, Any]:
     """Write the bundle; its description is returned."""
     table = read_prepared(prepared)
     preparer, task = table.preparer, table.task
     model = read_json(trained / "model.json")
-    held_out = _held_out(trained, table)
+    held_out = _held_out(trained, splits, table)
     pipeline = read_estimator(trained / "estimator.skops")
     graph = table_graph(pipeline, {column.name: column.kind for column in preparer.columns}).SerializeToString()
     logits, embedding = run_graph(graph, held_out.inputs)
-    parity = check_parity(pipeline, model_frame(held_out.inputs), logits, bound=section.parity, name=model["name"])
+    parity = check_parity(
+        pipeline, model_frame(held_out.inputs), logits, bound=section.parity or PARITY, name=model["name"]
+    )
     outliers = fit_outliers(embedding, quantile=section.outlier_quantile, seed=model["seed"])
-    fitted = fit_decision(held_out.logits, held_out.y, section, task, fitted_on="out-of-fold training cases")
+    scores = held_out.scores
+    # A row is decided by itself, whoever it is of.
+    section = section.model_copy(update={"per": "case"})
+    fitted = fit_decision(scores.logits, scores.y, section, task, source=_source(scores), groups=scores.groups)
     meta = {
         "format": files.FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **origin_fields(origin),
+        **origin_fields(origin, temperature_fitted=section.calibrate),
         **task,
         "model": model,
         "preparer": preparer.to_json(),
@@ -72,10 +81,11 @@ def export_table(
         **fitted.meta,
         "outliers": {"limit": outliers.limit, "quantile": section.outlier_quantile, "distance": "Mahalanobis"},
         "parity": parity,
-        "cross_validation": _folds(trained),
+        "cross_validation": served_figures(scores, section, task),
+        "cross_validation_rule": SERVED_RULE,
         "environment": read_json(trained / "environment.json"),
     }
-    chosen = sample(len(held_out.y), most=REFERENCE_CASES, seed=model["seed"])
+    chosen = sample(len(scores.y), most=REFERENCE_CASES, seed=model["seed"])
     with atomic_folder(folder) as target:
         (target / files.MODEL).write_bytes(graph)
         write_json(target / files.META, meta)
@@ -91,13 +101,13 @@ def export_table(
     return meta
 
 
-def _folds(trained: Path) -> dict[str, list[float | None]]:
-    history = pd.read_csv(trained / "history.csv").astype(object)
-    return {str(name): column.where(column.notna(), None).tolist() for name, column in history.items()}
+def _source(scores: FoldScores) -> Source:
+    folds = len(set(scores.fold.tolist()))
+    return Source(fitted_on="out-of-fold training cases", method="out_of_fold", folds=folds, refitted=True)
 
 
-def origin_fields(origin: Origin) -> dict[str, Any]:
-    """Where the bundle comes from, in the words of bundle.json."""
+def origin_fields(origin: Origin, **export: Any) -> dict[str, Any]:
+    """Where the bundle comes from, in the words of bundle.json, with the facts of the export itself."""
     return {
         "name": origin.name,
         "recipe": dict(origin.recipe),
@@ -106,15 +116,25 @@ def origin_fields(origin: Origin) -> dict[str, Any]:
         "smoke": origin.smoke,
         "git_commit": origin.git_commit,
         "parent": origin.parent,
+        "facts": {**origin.facts, "export": export},
     }
 
 
-def _held_out(trained: Path, prepared: PreparedTable) -> HeldOut:
-    out_of_fold = pd.read_parquet(trained / "out_of_fold.parquet")
+def _held_out(trained: Path, splits: Path, prepared: PreparedTable) -> HeldOut:
+    table = pd.read_parquet(trained / "out_of_fold.parquet")
     rows = dict(zip(prepared.case_ids, prepared.rows, strict=True))
-    shares = out_of_fold[[name for name in out_of_fold if str(name).startswith("p")]].to_numpy(float)
-    return HeldOut(
-        y=out_of_fold["y"].to_numpy(),
+    parts = pd.read_parquet(splits).set_index("case_id").reindex(table["case_id"])
+    if not (parts["part"] == TRAIN).all():
+        raise UserError(
+            "the split has changed since the model was trained",
+            found="training cases that are none in splits.parquet",
+            hint="run `medloop train`",
+        )
+    shares = table[[name for name in table if str(name).startswith("p")]].to_numpy(float)
+    scores = FoldScores(
         logits=log_probabilities(shares),
-        inputs=prepared.preparer.prepare([rows[name] for name in out_of_fold["case_id"]]),
+        y=table["y"].to_numpy(),
+        fold=parts["fold"].to_numpy(np.int64),
+        groups=table["group"].tolist(),
     )
+    return HeldOut(scores=scores, inputs=prepared.preparer.prepare([rows[name] for name in table["case_id"]]))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -20,16 +19,18 @@ from medloop.bundle.export import REFERENCE_CASES, Origin, origin_fields
 from medloop.bundle.export_cases import ExportCases, read_export_cases
 from medloop.bundle.export_int8 import Agreement, compare, quantise
 from medloop.bundle.export_onnx import check_image_parity, image_graph, run_images, run_views, with_head
+from medloop.bundle.fold_figures import SERVED_RULE, FoldScores, served_figures
 from medloop.bundle.inputs import LEAST_COLOUR, LEAST_CONTRAST, colour_of, model_input
+from medloop.bundle.operating_point import describe_threshold
 from medloop.bundle.patients import combine_slices
 from medloop.bundle.session import ONNX_ERRORS
 from medloop.errors import UserError
-from medloop.metrics import METRICS
 from medloop.models import find_model
 from medloop.models.augment import Views
 from medloop.models.head import Head, HeadLearner
 from medloop.models.sight import map_shift
 from medloop.prepare.prepared_images import PreparedImages, read_prepared_images
+from medloop.progress import track
 from medloop.recipe import ExportSection
 from medloop.storage import atomic_folder, read_json, write_json
 
@@ -38,13 +39,15 @@ PARITY_PICTURES = 16
 RANGE_PICTURES = 256
 SPREAD_PICTURES = 2000
 COLOUR_MARGIN = 1.5
-FINAL = -1
 UNQUANTISABLE: tuple[type[Exception], ...] = (*ONNX_ERRORS, NotImplementedError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A graph with what it says of the cases: all of training in head mode, else a sample, and those held out."""
+    """A graph with what it says of the cases: all of training in head mode, else a sample, and those held out.
+
+    `logits` are what decisions are fitted on; `own_logits` are the graph's own where no head has replaced these.
+    """
 
     graph: bytes
     head: Head | None
@@ -52,6 +55,7 @@ class Served:
     held: FloatArray
     own_logits: FloatArray
     logits: FloatArray
+    scored: FoldScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +76,8 @@ class Exporting:
 
     def decision(self, logits: FloatArray) -> Fitted:
         """What the recipe's rules make of logits of the held-out cases."""
-        cases = self.cases
-        patients = cases.held_groups if self.section.per == "patient" else None
-        task = self.pictures.task
-        return fit_decision(logits, cases.held_y, self.section, task, fitted_on=cases.held_from, patients=patients)
+        cases, task = self.cases, self.pictures.task
+        return fit_decision(logits, cases.held_y, self.section, task, source=cases.source, groups=cases.held_groups)
 
     def decided(self, logits: FloatArray, fitted: Fitted) -> tuple[FloatArray, IntArray]:
         """Probabilities and choices for the held-out cases, or for their patients."""
@@ -93,7 +95,7 @@ def export_images(
     """Write the bundle; its description is returned."""
     model = read_json(trained / "model.json")
     pictures = read_prepared_images(prepared)
-    cases = read_export_cases(trained, splits, pictures)
+    cases = read_export_cases(trained, splits, pictures, by_patient=section.per == "patient")
     job = Exporting(pictures=pictures, cases=cases, section=section, model=model)
     graph, parity, shift = _exact_graph(trained, job)
     served, precision = _choose_precision(graph, job)
@@ -103,7 +105,11 @@ def export_images(
     meta = {
         "format": files.FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **origin_fields(origin),
+        **origin_fields(
+            origin,
+            temperature_fitted=section.calibrate,
+            head_fitted_on=len(cases.train) if model["mode"] == "head" else None,
+        ),
         **pictures.task,
         "model": model,
         "preparer": {"kind": "image", **pictures.preparer.to_json()},
@@ -120,7 +126,8 @@ def export_images(
         "map_shift": list(shift),
         "precision": precision,
         "n_train": len(cases.train),
-        "cross_validation": _figures(trained),
+        "cross_validation": served_figures(served.scored, section, pictures.task),
+        "cross_validation_rule": SERVED_RULE,
         "environment": read_json(trained / "environment.json"),
     }
     _write(folder, trained, meta, served=served, outliers=outliers, probabilities=fitted.probabilities)
@@ -129,12 +136,11 @@ def export_images(
 
 def describe_export(meta: Mapping[str, Any]) -> str:
     """What the command says of the bundle."""
-    precision, threshold = meta["precision"], meta["threshold"]
-    value = "the likeliest class" if threshold["value"] is None else f"threshold {threshold['value']:.3f}"
+    precision = meta["precision"]
     why = f" ({precision['reason']})" if precision["reason"] else ""
     return (
         f"ONNX differs by {meta['parity']:.1g}; serves {precision['used']}{why}; "
-        f"{value} by {threshold['rule']}, fitted on {meta['calibration']['fitted_on']}"
+        f"{describe_threshold(meta['threshold'])}, fitted on {meta['calibration']['fitted_on']}"
     )
 
 
@@ -142,13 +148,12 @@ def _exact_graph(trained: Path, job: Exporting) -> tuple[bytes, float, tuple[flo
     height, width, channels = job.pictures.preparer.shape
     # The trained weights come next, so none are fetched.
     make = find_model(job.model["name"]).build(**{**job.model["params"], "weights": "none"})
-    classifier = make(classes=len(job.cases.classes), channels=channels, size=max(height, width), root=trained)
+    classifier = make(classes=len(job.cases.classes), channels=channels, size=(height, width), root=trained)
     classifier.load_state_dict(load_file(trained / "weights.safetensors"))
     chosen = job.cases.train[sample(len(job.cases.train), most=PARITY_PICTURES, seed=job.model["seed"])]
     some = np.asarray(job.pictures.images[chosen])
     graph = image_graph(classifier, some)
-    bound = job.section.parity if "parity" in job.section.model_fields_set else PARITY
-    parity = check_image_parity(classifier, graph, some, bound=bound)
+    parity = check_image_parity(classifier, graph, some, bound=job.section.parity or PARITY)
     return graph, parity, map_shift(classifier, torch.from_numpy(model_input(some)["image"]))
 
 
@@ -178,21 +183,35 @@ def _choose_precision(graph: bytes, job: Exporting) -> tuple[Served, dict[str, A
 
 def _serve(graph: bytes, job: Exporting, *, what: str) -> Served:
     """Run the graph; in head mode with a head that was fitted on what it gives."""
+    if job.model["mode"] == "head":
+        return _serve_head(graph, job, what=what)
     cases, images = job.cases, job.pictures.images
     _, seen = run_images(graph, images, job.rows_to_see, what=what)
     own_logits, held = run_images(graph, images, cases.held, what=f"{what}, held out")
-    head, views = None, [seen]
-    if job.model["mode"] == "head":
-        views += run_views(graph, images, cases.train, Views.from_json(job.model["views"]), what=what)
-        head = _fit(job, views, cases.train_y)
-        graph = with_head(graph, head)
-        own_logits = head.logits(held)
-    logits = own_logits
-    if cases.held_learned:
-        logits = cases.held_logits if head is None else _out_of_fold(job, views)
-    # A head that saw the cases says nothing about them; a network's own answers still compare its two precisions.
-    own_logits = logits if head is not None else own_logits
-    return Served(graph=graph, head=head, seen=seen, held=held, own_logits=own_logits, logits=logits)
+    logits = cases.held_logits if cases.source.refitted else own_logits
+    assert cases.scored is not None  # noqa: S101 - a network's training held cases out
+    return Served(
+        graph=graph, head=None, seen=seen, held=held, own_logits=own_logits, logits=logits, scored=cases.scored
+    )
+
+
+def _serve_head(graph: bytes, job: Exporting, *, what: str) -> Served:
+    """A head fitted on all cases to serve, and one a fold to say of each case what a head says that never saw it."""
+    cases, images = job.cases, job.pictures.images
+    _, seen = run_images(graph, images, job.rows_to_see, what=what)
+    views = [seen, *run_views(graph, images, cases.train, Views.from_json(job.model["views"]), what=what)]
+    head = _fit(job, views, cases.train_y)
+    scored = FoldScores(
+        logits=_out_of_fold(job, views), y=cases.train_y, fold=cases.train_fold, groups=cases.train_groups
+    )
+    if cases.source.refitted:
+        held, logits = seen, scored.logits
+    else:
+        _, held = run_images(graph, images, cases.held, what=f"{what}, held out")
+        logits = head.logits(held)
+    return Served(
+        graph=with_head(graph, head), head=head, seen=seen, held=held, own_logits=logits, logits=logits, scored=scored
+    )
 
 
 def _fit(job: Exporting, views: Sequence[FloatArray], y: IntArray) -> Head:
@@ -201,15 +220,13 @@ def _fit(job: Exporting, views: Sequence[FloatArray], y: IntArray) -> Head:
 
 
 def _out_of_fold(job: Exporting, views: Sequence[FloatArray]) -> FloatArray:
-    """For each held-out fold, what a head says of the pictures as they are that learned from the other folds."""
+    """For each fold, what a head says of its pictures as they are that learned from the other folds."""
     cases = job.cases
-    place = {row: number for number, row in enumerate(cases.train)}
-    held = np.array([place[row] for row in cases.held])
-    logits = np.empty((len(held), len(cases.classes)))
-    for fold in np.unique(cases.train_fold[held]):
-        others, inside = cases.train_fold != fold, cases.train_fold[held] == fold
-        head = _fit(job, [view[others] for view in views], cases.train_y[others])
-        logits[inside] = head.logits(views[0][held[inside]])
+    logits = np.empty((len(cases.train), len(cases.classes)))
+    for fold in track(folds := np.unique(cases.train_fold), total=len(folds), what="heads of the folds"):
+        inside = cases.train_fold == fold
+        head = _fit(job, [view[~inside] for view in views], cases.train_y[~inside])
+        logits[inside] = head.logits(views[0][inside])
     return logits
 
 
@@ -235,16 +252,6 @@ def _colour_limit(job: Exporting) -> float:
     chosen = job.cases.train[sample(len(job.cases.train), most=SPREAD_PICTURES, seed=job.model["seed"])]
     found = [colour_of(np.asarray(job.pictures.images[row])) for row in chosen]
     return max(LEAST_COLOUR, COLOUR_MARGIN * float(np.quantile(found, job.section.outlier_quantile)))
-
-
-def _figures(trained: Path) -> dict[str, list[float | None]]:
-    """One figure a fold; without folds those of the final model's best epoch."""
-    history = pd.read_csv(trained / "history.csv")
-    folds = history[history["fold"] != FINAL]
-    rows = history if folds.empty else folds
-    best = rows.loc[rows.groupby("fold")["val_loss"].idxmin()]
-    kept = best[["fold", *[name for name in METRICS if name in best]]].astype(object)
-    return {str(name): column.where(column.notna(), None).tolist() for name, column in kept.items()}
 
 
 def _write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def image_graph(classifier: torch.nn.Module, pictures: Pixels) -> bytes:
     """The classifier in ONNX, for any number of pictures of this shape."""
     # Two pictures: an axis of length one would be taken for fixed.
     example = torch.from_numpy(model_input(np.resize(pictures, (2, *pictures.shape[1:])))["image"])
-    with warnings.catch_warnings():
+    with _plain_attention(classifier), warnings.catch_warnings():
         # The exporter uses what torch itself announces to remove.
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -49,6 +50,19 @@ def image_graph(classifier: torch.nn.Module, pictures: Pixels) -> bytes:
     model.producer_name = "medloop"
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+@contextmanager
+def _plain_attention(classifier: torch.nn.Module) -> Iterator[None]:
+    """Attention in single steps while the block lasts: the fused one is not written to ONNX in every network."""
+    fused = [layer for layer in classifier.modules() if getattr(layer, "fused_attn", False) is True]
+    for layer in fused:
+        layer.fused_attn = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for layer in fused:
+            layer.fused_attn = True  # type: ignore[assignment]
 
 
 def check_image_parity(classifier: torch.nn.Module, graph: bytes, pictures: Pixels, *, bound: float) -> float:

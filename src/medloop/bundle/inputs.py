@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from medloop.case import Row
 from medloop.errors import RejectedInput, UnknownName
-from medloop.prepare.decode import plain
+from medloop.prepare.decode import only, plain
 from medloop.prepare.header import glance
 from medloop.prepare.image import ImagePreparer
-from medloop.prepare.rule import Decoded, Pixels
+from medloop.prepare.rule import Decoded, Frames, Pixels
 from medloop.prepare.sandbox import Sandbox
 from medloop.prepare.table import TablePreparer
 
@@ -78,9 +78,13 @@ class ImageInput:
 
     def decode(self, data: bytes) -> Decoded:
         """The picture of a file as it is, before it is brought to the model's size."""
+        return only(self.frames(data))
+
+    def frames(self, data: bytes, *, start: int = 0, patient_key: bytes | None = None) -> Frames:
+        """Some of the pictures of a file, from one on, as many as the bundle's rule takes of it."""
         if not isinstance(data, bytes):
             raise RejectedInput("an image model needs images", found="something else", hint="send PNG, JPEG or DICOM")
-        return self.sandbox.decode(data, rule=self.preparer.rule)
+        return self.sandbox.frames(data, start=start, rule=self.preparer.rule, patient_key=patient_key)
 
     def picture(self, data: bytes | Decoded) -> Picture:
         """One prepared picture, and what is wrong with it."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from medloop.prepare.decode import lossless_png
 from medloop.prepare.rule import Decoded
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -16,11 +15,7 @@ def keepable_png(data: bytes, decoded: Decoded) -> bytes:
     """The file itself without its descriptions where it is a PNG, else its picture; both give the same answer."""
     if decoded.format == "png" and (stripped := _stripped(data)) is not None:
         return stripped
-    import cv2
-
-    pixels = decoded.pixels
-    picture = np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels
-    return bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
+    return lossless_png(decoded.pixels)
 
 
 def _stripped(data: bytes) -> bytes | None:

@@ -7,9 +7,16 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from medloop.prepare.dicom_meta import keyed_hash
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+
+def pseudonym(patient: str | None, key: bytes) -> str | None:
+    """The keyed hash that stands for a patient, the same as that of a DICOM header with this patient."""
+    return keyed_hash(patient or "", key)
 
 
 def combine_slices(

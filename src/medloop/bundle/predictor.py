@@ -21,10 +21,12 @@ from medloop.bundle.inputs import Complaints, ImageInput, Picture, find_input, m
 from medloop.bundle.session import ONNX_ERRORS, open_session
 from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput, UserError
-from medloop.prepare.rule import Decoded, Pixels
+from medloop.prepare.rule import Decoded, Frames, Pixels
 
 PLAIN_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, UserError, ValueError, zipfile.BadZipFile)
 MISFITS: tuple[type[Exception], ...] = (*ONNX_ERRORS, *PLAIN_ERRORS)
+
+SCORED = ("logits", "embedding", "probabilities")
 
 Inputs = Sequence[Row] | Sequence[bytes] | Sequence[Decoded] | Sequence[Picture]
 
@@ -37,6 +39,12 @@ class Scores:
     embedding: FloatArray
     probabilities: FloatArray
     complaints: Complaints
+
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """The scores of all parts, in order."""
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in SCORED}
+        return cls(**arrays, complaints=[one for part in parts for one in part.complaints])
 
 
 class Predictor:
@@ -61,7 +69,7 @@ class Predictor:
             predictor = cls(folder=folder, digest=digest, meta=meta, threads=threads)
             # One made-up case shows that the description fits the model, and warms both up.
             example = predictor.example()
-            predictor.predict([example])
+            predictor.predict([example], patients=[0])
             if predictor.is_image:
                 predictor.heatmap(example)
         except MISFITS as error:
@@ -97,17 +105,27 @@ class Predictor:
         )
 
     def predict(self, cases: Inputs, *, patients: Sequence[Hashable] | None = None) -> list[Prediction]:
-        """One answer a case, in order; with the patient of each case one a patient, where the bundle decides so."""
+        """One answer a case, in order, or one a patient where the bundle decides per patient and so needs them."""
         if not cases:
             raise RejectedInput("a request must hold at least one case", found="none", hint="send records or images")
+        if self.needs_patients and patients is None:
+            raise needs_patients(len(cases), hint="name the patient of each case")
         started = time.perf_counter()
-        scores = self.score(cases)
-        if patients is None or self.decider.per == "case":
-            patients = range(len(cases))
+        return self.decide(self.score(cases), patients, started=started)
+
+    def decide(self, scores: Scores, patients: Sequence[Hashable] | None = None, *, started: float) -> list[Prediction]:
+        """The answers that follow from scores; the work on them began at `started`."""
+        if patients is None or not self.needs_patients:
+            patients = range(len(scores.probabilities))
         answers = self.decider.answers(scores.probabilities, scores.embedding, scores.complaints, patients)
         milliseconds = (time.perf_counter() - started) * 1000 / len(answers.members)
         parts = zip(answers.probabilities, answers.choices, answers.sets, answers.reasons, strict=True)
         return [self._prediction(shares, int(choice), left, why, milliseconds) for shares, choice, left, why in parts]
+
+    @property
+    def needs_patients(self) -> bool:
+        """Whether it decides per patient, from all slices together."""
+        return self.decider.per == "patient"
 
     def example(self) -> Any:
         """A made-up case that it must answer."""
@@ -122,6 +140,10 @@ class Predictor:
         """The picture of a file, for a caller that needs it besides the answer; the other methods take it, too."""
         return self._images().decode(data)
 
+    def frames(self, data: bytes, *, start: int = 0, patient_key: bytes | None = None) -> Frames:
+        """Some of the pictures of a file, from one on: one, or each frame where the bundle takes all of them."""
+        return self._images().frames(data, start=start, patient_key=patient_key)
+
     def fit(self, decoded: Decoded) -> Picture:
         """A decoded picture as the model takes it, for a caller that lets go of the large one."""
         return self._images().picture(decoded)
@@ -130,15 +152,21 @@ class Predictor:
         """Whether a file seems to be decoded so soon that others need not mind to wait for it."""
         return self._images().is_light(data)
 
-    def heatmap(self, data: bytes | Decoded) -> bytes:
-        """A PNG of the picture as the model saw it, with what speaks for the decided class in colour."""
-        return overlay(*self.evidence(data))
+    def heatmap(self, data: bytes | Decoded, *, label: str | None = None) -> bytes:
+        """A PNG of the picture as the model saw it, with what speaks for the class in colour."""
+        return overlay(*self.evidence(data, label=label))
 
-    def evidence(self, data: bytes | Decoded) -> tuple[Pixels, FloatArray]:
-        """The picture as the model saw it, and how much each of its places speaks for the decided class, 0 to 1."""
+    def evidence(self, data: bytes | Decoded, *, label: str | None = None) -> tuple[Pixels, FloatArray]:
+        """The picture as the model saw it, and how much each of its places speaks for the class, 0 to 1.
+
+        The class is the one decided for this picture, unless a patient's is given.
+        """
         picture = self._images().picture(data).pixels
         logits, cam = self._session.run(["logits", "cam"], model_input(picture[None]))
-        choice = int(self.decider.choices(self.decider.probabilities(logits))[0])
+        if label is None:
+            choice = int(self.decider.choices(self.decider.probabilities(logits))[0])
+        else:
+            choice = self.decider.classes.index(label)
         height, width = picture.shape[:2]
         others = self.decider.others_than(choice)
         shift = tuple(self.meta["map_shift"])
@@ -168,6 +196,15 @@ class Predictor:
             bundle=self.hash,
             latency_ms=milliseconds,
         )
+
+
+def needs_patients(cases: int, *, hint: str) -> RejectedInput:
+    """The refusal of cases of which nobody says whose they are, where the bundle decides per patient."""
+    return RejectedInput(
+        "this model decides per patient, from all slices together",
+        found=f"no patient for {cases} of the cases" if cases > 1 else "no patient for the case",
+        hint=hint,
+    )
 
 
 def _new_id() -> str:

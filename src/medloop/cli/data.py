@@ -11,7 +11,7 @@ from medloop.cli.show import here, show_done, start_log
 
 DataPath = Annotated[
     str | None,
-    typer.Argument(help="A CSV file, folder of classes or .npz to look at; without it, the project's cases."),
+    typer.Argument(help="A CSV file, folder of images or .npz to look at; without it, the project's cases."),
 ]
 ClassPattern = Annotated[str | None, typer.Option(help="What of a folder's name is the class: a regular expression.")]
 Label = Annotated[str | None, typer.Option(help="The column that holds the class, with PATH.")]

@@ -55,9 +55,18 @@ def run(smoke: Smoke = False, k_folds: KFolds = None) -> None:
             show_done(done)
 
 
+def lock() -> None:
+    """Note for DVC what the stages depend on besides the recipe; `dvc repro` does so by itself."""
+    from medloop.steps.dvc import LOCK, write_lock
+    from medloop.steps.project import load_project
+
+    typer.echo(f"{LOCK}: {'something has changed' if write_lock(load_project(here())) else 'as before'}")
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     for name, says in STAGES.items():
         if name != "audit":
             app.command(name, help=says)(stage_command(name))
     app.command()(run)
+    app.command()(lock)

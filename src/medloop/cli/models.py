@@ -1,4 +1,4 @@
-"""The model store: list, show, promote, roll back, verify."""
+"""The model store: list, show, promote, roll back, set the reference version, verify, migrate."""
 
 from __future__ import annotations
 
@@ -66,6 +66,34 @@ def rollback(as_json: Json = False) -> None:
     from medloop.steps.versions import rollback as roll_back
 
     _show_champion(roll_back(_project()), as_json=as_json)
+
+
+@app.command()
+def reference(number: Number, as_json: Json = False) -> None:
+    """Make the version that serves the one that later ones may not fall behind; takes a second person."""
+    from medloop.steps.versions import set_reference
+
+    facts = set_reference(_project(), number)
+    if as_json:
+        show_json(facts)
+        return
+    before = f", instead of version {facts['previous']}" if facts["previous"] else ""
+    told = "; ".join(filter(None, (facts["journal"], facts["mirror"])))
+    typer.echo(f"version {facts['version']} is the reference version{before}; {told}")
+
+
+@app.command()
+def migrate(as_json: Json = False) -> None:
+    """Add to a store that an older medloop made what it lacks."""
+    from medloop.steps.versions import migrate as migrate_store
+
+    facts = migrate_store(_project())
+    if as_json:
+        show_json(facts)
+    elif (found := facts["reference"]) is not None:
+        typer.echo(f"version {found['version']} is written down as the reference version")
+    else:
+        typer.echo("nothing to migrate")
 
 
 @app.command()

@@ -23,9 +23,12 @@ def new(name: Name, like: Like = "breast-cancer", data: Data = None, label: Labe
 
 def make_project(folder: Path, *, like: str, data: str | None = None, label: str | None = None) -> Path:
     """The new project's folder."""
-    from medloop.steps.dvc import generated_files
+    from medloop.steps.dvc import generated_files, write_lock
+    from medloop.steps.project import load_project
 
-    return write_project(folder.resolve(), like=like, data=data, label=label, generated=generated_files(data))
+    made = write_project(folder.resolve(), like=like, data=data, label=label, generated=generated_files(data))
+    write_lock(load_project(made))
+    return made
 
 
 def add_to(app: typer.Typer) -> None:

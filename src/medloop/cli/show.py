@@ -27,7 +27,11 @@ def show_done(done: Done) -> None:
     """One line a stage: its name, its time, its result."""
     time = "as before" if done.skipped else f"{done.seconds:.1f} s"
     typer.echo(f"{typer.style(f'{done.stage:<9}', bold=True)} {time:>9}  {done.text}")
-    logging.getLogger("medloop").info("%s %s %s", done.stage, time, done.text)
+    if done.why:
+        typer.echo(f"{'':<20} {done.why}")
+    logging.getLogger("medloop").info(
+        "%s %s %s", done.stage, time, f"{done.text}; {done.why}" if done.why else done.text
+    )
 
 
 def start_log(project: Project, command: str) -> None:

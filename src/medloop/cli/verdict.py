@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -73,15 +73,22 @@ def _draw(verdict: Verdict, rows: list[tuple[str, ...]]) -> None:
 
 
 def _below(verdict: Verdict) -> list[str]:
-    lines = []
-    if (champion := verdict.champion) is not None and champion.get("compared"):
-        lines.append(
-            f"against version {champion['version']} on {champion['n']:,} cases of {champion['patients']:,} patients: "
-            f"only this one right {champion['only_challenger_right']}, only the champion right "
-            f"{champion['only_champion_right']} (McNemar p = {champion['mcnemar_p']:.3g})"
-        )
-        if (area := champion.get("auc_gain")) and area["lower"] is not None:
-            lines.append(f"gain in AUC {area['value']:+.4f} [{area['lower']:+.4f}, {area['upper']:+.4f}] (DeLong)")
+    lines = [
+        *_against(verdict.champion, "the champion"),
+        *_against(verdict.reference, "the reference version"),
+    ]
     if verdict.looks:
         lines.append(f"edition {verdict.edition[:8]}: {verdict.looks} bundles were looked at on it")
     return [*lines, *(f"mind: {warning}" for warning in verdict.warnings)]
+
+
+def _against(other: dict[str, Any] | None, name: str) -> list[str]:
+    if other is None or not other.get("compared"):
+        return []
+    whom = f"version {other['version']}" if name == "the champion" else f"{name} {other['version']}"
+    right = f"only this one right {other['only_challenger_right']}, only {name} right {other['only_champion_right']}"
+    n, patients, p_value = other["n"], other["patients"], other["mcnemar_p"]
+    lines = [f"against {whom} on {n:,} cases of {patients:,} patients: {right} (McNemar p = {p_value:.3g})"]
+    if (area := other.get("auc_gain")) and area["lower"] is not None:
+        lines.append(f"gain in AUC {area['value']:+.4f} [{area['lower']:+.4f}, {area['upper']:+.4f}] (DeLong)")
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from medloop.data.manifest import NUMBERS, case_id, completed, further_columns
 from medloop.data.places import Places
 from medloop.errors import UserError
-from medloop.prepare.examine import Examined, Examiner, Facts
+from medloop.prepare.examine import Examined, Examiner, Facts, frame_name
 from medloop.prepare.parallel import WORTH_PROCESSES, each_chunk, growing
 from medloop.recipe import DataSection
 
@@ -71,34 +72,64 @@ class Found:
 
 
 def manifest_of_images(
-    root: Path, pieces: Iterable[Found], places: Places, section: DataSection, *, source: str
+    root: Path,
+    pieces: Iterable[Found],
+    places: Places,
+    section: DataSection,
+    *,
+    source: str,
+    labelled: bool = True,
 ) -> pd.DataFrame:
     """One case a file below the root; the first files are examined while others are still looked for."""
     found = Found()
     waiting = _keys_of(pieces, found)
     some = list(islice(waiting, WORTH_PROCESSES))
-    examiner = Examiner(root=str(root), patient_key=places.patient_key)
+    apart = str(places.frames) if places.rule.frame == "all" else None
+    examiner = Examiner(root=str(root), patient_key=places.patient_key, rule=places.rule, frames=apart)
+    if apart:
+        shutil.rmtree(apart, ignore_errors=True)
     many = len(some) == WORTH_PROCESSES
     with each_chunk(examiner, growing(chain(some, waiting)), are_many=many, what="ingest") as examined:
+        if not found.keys:
+            raise UserError(
+                "data.path must hold images", found="no files that could be", hint="check data.path and data.source"
+            )
+        if labelled:
+            check_labels(found.labels, section)
+        shown = places.shown(root)
+        if apart:
+            parts = list(examined)
+            return _manifest(*_with_frames(found, parts, shown, places.shown(places.frames)), parts, source)
         # Now that all files are known, and other processes are at work.
-        return _manifest(found, examined, places.shown(root), section, source)
+        return _manifest(found, [f"{shown}/{key}" for key in found.keys], examined, source)
 
 
-def _manifest(
-    found: Found, examined: Iterable[Examined], shown: str, section: DataSection, source: str
-) -> pd.DataFrame:
+def _with_frames(found: Found, examined: Iterable[Examined], shown: str, frames: str) -> tuple[Found, list[str]]:
+    """The same with each frame that was written out in the place of its file, and the path of each."""
+    counts = list(chain.from_iterable(part.frames for part in examined))
+    spread, paths = Found(), list[str]()
+    for row, (key, count) in enumerate(zip(found.keys, counts, strict=True)):
+        names = [f"{key}/{frame_name(number)}" for number in range(count)]
+        paths += [f"{frames}/{name}" for name in names] or [f"{shown}/{key}"]
+        for name in names or [key]:
+            spread.add(
+                name,
+                found.labels[row],
+                patient=found.patients[row],
+                given=found.given[row],
+                beside={column: values[row] for column, values in found.beside.items()},
+            )
+    return spread, paths
+
+
+def _manifest(found: Found, paths: list[str], examined: Iterable[Examined], source: str) -> pd.DataFrame:
     keys, labels = found.keys, found.labels
-    if not keys:
-        raise UserError(
-            "data.path must hold images", found="no files that could be", hint="check data.path and data.source"
-        )
-    check_labels(labels, section)
     case_ids = _texts([case_id(source, key) for key in keys])
     # All that is known before the facts is brought into the order of the manifest while they are found.
     order = pc.sort_indices(case_ids)
     columns = {
         "case_id": case_ids.take(order),
-        "path": _texts([f"{shown}/{key}" for key in keys]).take(order),
+        "path": _texts(paths).take(order),
         "label": _texts([label or "" for label in labels]).take(order),
         "source": _texts([source] * len(keys)),
         "given": _texts(found.given).take(order),
@@ -124,9 +155,9 @@ def _keys_of(pieces: Iterable[Found], found: Found) -> Iterator[str]:
 
 def _batch(part: Examined) -> Any:
     """The facts of a chunk of files; columns that are absent hold nothing."""
-    columns = {name: _cut(row, part.files) for name, row in part.hashes.items()}
+    columns = {name: _cut(row, part.rows) for name, row in part.hashes.items()}
     columns |= {name: pa.array(values, FACTS.field(name).type) for name, values in part.lists.items()}
-    missing = {one.name: pa.nulls(part.files, one.type) for one in FACTS if one.name not in columns}
+    missing = {one.name: pa.nulls(part.rows, one.type) for one in FACTS if one.name not in columns}
     return pa.record_batch({**columns, **missing}, FACTS)
 
 

@@ -54,6 +54,16 @@ def _table(section: DataSection, places: Places) -> Path:
     return tables[0]
 
 
+def listed_files(table: Path, section: DataSection) -> list[Path]:
+    """The files that a table names, to be watched; none where it cannot be read, which ingest explains."""
+    try:
+        header, cells = read_cells(table)
+    except UserError:
+        return []
+    place = header.index(section.image) if section.image in header else None
+    return [] if place is None else [table.parent / row[place] for row in cells]
+
+
 def listed(table: Path, section: DataSection) -> Found:
     """One image a row; a path counts from the table's folder and may not leave it."""
     header, cells = read_cells(table)

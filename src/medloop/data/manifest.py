@@ -129,15 +129,17 @@ def fingerprint(cases: pd.DataFrame) -> str:
 def _joined(texts: pd.Series[Any]) -> Any:
     """The texts with a null between them; by Arrow, since Python would make an object of each."""
     whole: Any = pa.array(texts.fillna(""), pa.string())
-    array = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    # Earlier releases of Arrow keep the long texts of pandas, and cannot join those.
+    array = (whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole).cast(pa.string())
     return pc.binary_join(pa.ListArray.from_arrays([0, len(array)], array), "\0")[0].as_buffer()
 
 
 def case_of(row: Mapping[str, Any]) -> Case:
     """One row of the manifest as a case."""
     plain: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in row.items()}
+    known = ("case_id", "label", "source", "patient_id", "group_id", "path", "quarantined")
     return Case(
-        **{name: plain[name] for name in ("case_id", "label", "source", "patient_id", "path", "quarantined")},
+        **{name: plain[name] for name in known},
         values={n.removeprefix(VALUE_PREFIX): value for n, value in plain.items() if n.startswith(VALUE_PREFIX)},
     )
 

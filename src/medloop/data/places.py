@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medloop.prepare.decode import DEFAULT_RULE
+from medloop.prepare.rule import DecodeRule
+
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
@@ -15,10 +18,17 @@ class Places:
     root: Path
     raw: Path
     patient_key: bytes | None = field(default=None, repr=False)
+    # How a file of many frames is read.
+    rule: DecodeRule = DEFAULT_RULE
 
     def __call__(self, uri: str) -> Path:
         """The file or folder at an address, fetched and unpacked where it must be."""
         return self.local(uri)
+
+    @property
+    def frames(self) -> Path:
+        """Where frames are written that are pictures of their own."""
+        return self.raw.with_name("frames")
 
     def shown(self, path: Path) -> str:
         """The path as the manifest names it: from the project's folder where it lies within."""

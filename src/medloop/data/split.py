@@ -33,7 +33,7 @@ def split_cases(
     """One row a usable case with its part, fold and group; `locked` cases are the edition and stay the test set."""
     table = usable(cases)
     table = table.assign(group=_groups(table, together))
-    home = _official(table, section)
+    home = official_parts(table, section)
     if locked:
         home = home.where(home != TEST, None).mask(table["case_id"].isin(locked), TEST)
     counts = _class_counts(table)
@@ -61,12 +61,13 @@ def split_cases(
             "part": placed.mask(why != "", OUT),
             "fold": table["group"].map(folds).fillna(NO_FOLD).astype(int),
             "group": table["group"],
+            "patient": _patients(table),
             "why": why,
         }
     )
 
 
-def _official(table: pd.DataFrame, section: SplitSection) -> pd.Series[Any]:
+def official_parts(table: pd.DataFrame, section: SplitSection) -> pd.Series[Any]:
     """The part that the source gives each case; where it gives just two, the second is the test set."""
     if not section.official or "given" not in table or table["given"].isna().all():
         return pd.Series([None] * len(table), index=table.index, dtype=object)
@@ -141,6 +142,12 @@ def _hash(*parts: object) -> str:
 def _class_counts(table: pd.DataFrame) -> dict[str, Counts]:
     counts = pd.crosstab(table["group"], table["label"])
     return {str(group): row for group, row in zip(counts.index, counts.to_numpy(float), strict=True)}
+
+
+def _patients(table: pd.DataFrame) -> pd.Series[str]:
+    """Whom each case is of, by the least of the case ids of that patient, study or series, or by its own."""
+    known = table["group_id"].fillna(table["patient_id"])
+    return table.groupby(known)["case_id"].transform("min").fillna(table["case_id"])
 
 
 def _groups(table: pd.DataFrame, together: Iterable[Sequence[str]]) -> list[str]:

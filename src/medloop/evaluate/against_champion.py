@@ -1,11 +1,11 @@
-"""The champion on the same locked cases: who is better, by how much, and whether the cases are enough to tell."""
+"""The champion or the reference version on the same locked cases: who is better, by how much, and is that enough."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,15 +14,18 @@ from medloop.evaluate.decided import Decided
 from medloop.metrics import METRICS
 from medloop.metrics.delong import delong_paired
 from medloop.metrics.estimate import Comparison
-from medloop.metrics.gain import cases_needed_for_gain, gain
+from medloop.metrics.gain import both_of, gain
 from medloop.metrics.metric import BoolArray
+from medloop.metrics.power import Plan, cases_needed_to_compare
 from medloop.metrics.proportions import mcnemar_exact
+from medloop.metrics.view import BY_CLASS, one_hot
 from medloop.recipe import GateRule, GateSection
 
 # Fixed, so that nobody can look for a seed under which the gate says yes.
 DRAWS, SEED = 2000, 0
 # That of the report's intervals: at its lower end one in forty useless changes looks like a gain.
 LEVEL = 0.95
+ERROR = (1 - LEVEL) / 2
 # Subgroups of fewer patients are taken together: of so few nothing can be told.
 FEW_PATIENTS = 20
 FIRST = "no champion: the first"
@@ -30,25 +33,53 @@ FIRST = "no champion: the first"
 
 @dataclass(frozen=True, kw_only=True)
 class Opponent:
-    """The champion: what it said of the same cases, or why it cannot be compared with."""
+    """A version that is compared with: what it said of the same cases, or why it cannot be compared with."""
 
     version: int
     bundle: str
     decided: Decided | None = None
     why_not: str = ""
     warnings: tuple[str, ...] = ()
+    role: Literal["champion", "reference version"] = "champion"
 
     def only(self, mask: BoolArray) -> Opponent:
         """The same on these cases alone."""
         return replace(self, decided=self.decided and self.decided.only(mask))
 
+    def seen_as(self, rule: GateRule) -> Opponent:
+        """The same as the rule sees it."""
+        return replace(self, decided=self.decided and seen_as(rule, self.decided))
+
+
+def metric_of(rule: GateRule) -> str:
+    """The metric of a rule on test cases."""
+    return rule.metric.removeprefix("test_").removeprefix(BY_CLASS)
+
+
+def seen_as(rule: GateRule, decided: Decided) -> Decided:
+    """What was decided as the rule sees it: by single classes, or positive or not."""
+    by_class = rule.metric.startswith(f"test_{BY_CLASS}")
+    return decided.by_class or decided if by_class else decided
+
 
 def outcome_against(
-    rule: GateRule, section: GateSection, challenger: Decided, opponent: Opponent | None, *, where: str = ""
+    rule: GateRule,
+    section: GateSection,
+    challenger: Decided,
+    opponent: Opponent | None,
+    *,
+    where: str = "",
+    error: float = ERROR,
+    planned: float = ERROR,
 ) -> RuleOutcome:
-    """Whether the gain over the champion is what the rule asks for; the lower end of its interval decides."""
-    name, limit = f"{rule.metric} against the champion{where}", rule.limit
-    needed = f"gain > {limit:+g} ({'better' if rule.better_by is not None else 'not worse'})"
+    """Whether the gain over the opponent is what the rule asks for; the lower end of its one-sided interval decides.
+
+    `error` is how often it may pass by luck, and `planned` what a first comparison on new cases would be allowed.
+    """
+    role = "champion" if opponent is None else opponent.role
+    name, limit = f"{rule.metric} against the {role}{where}", rule.limit
+    asked = "better" if rule.better_by is not None else "not worse"
+    needed = f"gain > {limit:+g} ({asked}, {100 * (1 - error):.5g}% sure)"
     if opponent is None:
         return RuleOutcome(name=name, needed=needed, found=FIRST, passed=True)
     if opponent.decided is None:
@@ -59,29 +90,65 @@ def outcome_against(
         return RuleOutcome(
             name=name, needed=needed, found="not compared", passed=ignored, note=f"{opponent.why_not}; {todo}"
         )
-    metric = rule.metric.removeprefix("test_")
-    found = _gain(metric, challenger, opponent.decided)
+    compared = Compared(metric=metric_of(rule), challenger=challenger, champion=opponent.decided)
+    found = compared.gain(error=error)
+    passed = bool(found.lower > limit)
     return RuleOutcome(
         name=name,
         needed=needed,
         found=gain_text(found),
-        passed=bool(found.lower > limit),
+        passed=passed,
         n=found.n,
-        note="" if found.lower > limit else _why(found, limit, rule, section, _unit(metric)),
+        note=""
+        if passed
+        else _why(
+            found,
+            compared,
+            Plan(limit=limit, error=planned, power=section.power, equal=rule.not_worse_by is not None),
+        ),
     )
 
 
-def _gain(metric: str, challenger: Decided, champion: Decided) -> Comparison:
-    return gain(
-        metric,
-        challenger.truth,
-        challenger.measured_by(metric),
-        champion.measured_by(metric),
-        groups=challenger.groups,
-        draws=DRAWS,
-        seed=SEED,
-        level=LEVEL,
-    )
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two versions, measured by one metric."""
+
+    metric: str
+    challenger: Decided
+    champion: Decided
+
+    @property
+    def unit(self) -> str:
+        """What the metric counts."""
+        of = METRICS[self.metric].of
+        return of if of in {"positives", "negatives"} else "cases"
+
+    def gain(self, *, error: float) -> Comparison:
+        """How much better the challenger is."""
+        return self._gain(self.challenger.measured_by(self.metric), error=error)
+
+    def gain_of_perfect(self, *, error: float) -> Comparison:
+        """How much better an answer without fault would be."""
+        truth = self.challenger.truth
+        return self._gain(one_hot(truth, self.challenger.shares.shape[1]), error=error)
+
+    def needed(self, found: Comparison, plan: Plan) -> int:
+        """How many cases the plan needs."""
+        one, two = self.challenger, self.champion
+        shares = one.measured_by(self.metric), two.measured_by(self.metric)
+        return cases_needed_to_compare(self.metric, both_of(one.truth, *shares, groups=one.groups), found, plan)
+
+    def _gain(self, shares: Any, *, error: float) -> Comparison:
+        return gain(
+            self.metric,
+            self.challenger.truth,
+            shares,
+            self.champion.measured_by(self.metric),
+            groups=self.challenger.groups,
+            draws=DRAWS,
+            seed=SEED,
+            level=1 - 2 * error,
+        )
 
 
 def gain_text(found: Comparison) -> str:
@@ -93,27 +160,26 @@ def gain_text(found: Comparison) -> str:
     return f"{found.difference:+.3f} [{found.lower:+.3f}, {found.upper:+.3f}]"
 
 
-def _why(found: Comparison, limit: float, rule: GateRule, section: GateSection, unit: str) -> str:
+def _why(found: Comparison, compared: Compared, plan: Plan) -> str:
     """Worse, or too few cases to tell; and how many would tell, were the truth as it is assumed in the plan."""
+    unit = compared.unit
     if not isfinite(found.lower):
         return f"too few {unit} to tell: {found.note or 'no interval'}"
-    if found.upper <= limit:
-        return "worse by more than the margin" if rule.not_worse_by is not None else "not better by so much"
+    if found.upper <= plan.limit:
+        return "worse by more than the margin" if plan.equal else "not better by so much"
     # A margin is planned for models that are equal; a gain for the one that was seen.
-    expected = 0.0 if rule.not_worse_by is not None else found.difference
-    if expected <= limit:
+    if not plan.equal and found.difference <= plan.limit:
         return f"too few {unit} to tell, and no gain was seen that more of them could confirm"
-    reach = (found.upper - found.lower) / 2
-    needed = cases_needed_for_gain(found.n, reach=reach, room=expected - limit, power=section.power, level=LEVEL)
-    assumed = "both are equally good" if rule.not_worse_by is not None else "the gain is as seen"
+    assumed = "both are equally good" if plan.equal else "the gain is as seen"
+    needed = compared.needed(found, plan)
+    hopeless = compared.gain_of_perfect(error=plan.error).lower <= plan.limit
+    if needed <= found.n:
+        # Too many looks, or bad luck: other cases might show it.
+        return f"not shown on these cases; n >= {needed:,} new {unit} would give {plan.power:.0%} power if {assumed}"
     return (
-        f"not enough cases: need n >= {needed:,} {unit} (have {found.n:,}) for {section.power:.0%} power if {assumed}"
+        f"not enough cases{', even for a perfect model' if hopeless else ''}: "
+        f"need n >= {needed:,} {unit} (have {found.n:,}) for {plan.power:.0%} power if {assumed}"
     )
-
-
-def _unit(metric: str) -> str:
-    of = METRICS[metric].of
-    return of if of in {"positives", "negatives"} else "cases"
 
 
 def parts_of(values: Sequence[str | None], groups: Any) -> dict[str, BoolArray]:

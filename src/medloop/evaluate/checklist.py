@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 OPEN = "open: for the authors"
+NOT_APPLICABLE = "does not apply: "
 
 
 Fill = Callable[[Mapping[str, Any]], str]
@@ -29,6 +30,11 @@ class Answer:
     item: Item
     text: str
 
+    @property
+    def applies(self) -> bool:
+        """Whether the guideline's item asks something of such a study."""
+        return not self.text.startswith(NOT_APPLICABLE)
+
 
 def items(asked: Sequence[tuple[str, str, str]], fills: Mapping[str, Fill]) -> tuple[Item, ...]:
     """The items of a guideline: number, section and what is asked, with what fills them."""
@@ -41,17 +47,26 @@ def answered(asked: Sequence[Item], report: Mapping[str, Any]) -> list[Answer]:
 
 
 def filled(answers: Sequence[Answer]) -> tuple[int, int, int]:
-    """How many are filled, how many a machine could fill, how many there are."""
-    return sum(bool(one.text) for one in answers), sum(one.item.fill is not None for one in answers), len(answers)
+    """How many are filled, how many a machine could fill, how many there are; of those that apply."""
+    asked = [one for one in answers if one.applies]
+    return sum(bool(one.text) for one in asked), sum(one.item.fill is not None for one in asked), len(asked)
+
+
+def filled_text(answers: Sequence[Answer]) -> str:
+    """How far the table is filled."""
+    done, able, total = filled(answers)
+    left_out = len(answers) - total
+    apart = f" {left_out} more do not apply, and say why." if left_out else ""
+    counts = f"{done} of {total} items are filled from the files ({able} can be)"
+    return f"{counts}; the others are open for the authors.{apart}"
 
 
 def checklist_text(title: str, answers: Sequence[Answer]) -> str:
     """The table as Markdown."""
-    done, able, total = filled(answers)
     lines = [
         f"# {title}",
         "",
-        f"{done} of {total} items are filled from the files ({able} can be); the others are open for the authors.",
+        filled_text(answers),
         "Each item is given by its official number and in our own words: the guideline's own text is what counts.",
         "",
         "| item | part | what is asked | what the files say |",

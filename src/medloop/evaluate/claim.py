@@ -1,20 +1,30 @@
-"""CLAIM (Tejani and others, 2024): reporting artificial intelligence in medical imaging."""
+"""CLAIM (Tejani and others, 2024): reporting artificial intelligence in medical imaging; for tables what applies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from medloop.evaluate import provenance, selection
 from medloop.evaluate import sentences as say
-from medloop.evaluate.checklist import Fill, items
+from medloop.evaluate.checklist import NOT_APPLICABLE, Fill, items
 from medloop.evaluate.limits import limitations
 
 Report = Mapping[str, Any]
 
 
+NO_IMAGES = f"{NOT_APPLICABLE}the cases are rows of a table, not images"
+
+
+def _of_images(fill: Fill) -> Fill:
+    """What fills an item that asks about images; of a table the item says why it does not apply."""
+    return lambda report: fill(report) if report["task"] == "images" else NO_IMAGES
+
+
 def _title(report: Report) -> str:
-    network = f"a deep network ({report['model']['name']})"
-    return f"{report['name']}: classification of images ({say.target(report)}) with {network}"
+    kind = "deep network" if report["task"] == "images" else "model learned from a table"
+    what = f"classification of {say.kind_of_data(report)} ({say.target(report)})"
+    return f"{report['name']}: {what} with a {kind} ({report['model']['name']})"
 
 
 def _subsets(report: Report) -> str:
@@ -24,7 +34,12 @@ def _subsets(report: Report) -> str:
 
 def _anonymous(report: Report) -> str:
     known = "patients are numbers in the report" if report["patients_known"] else "the data name no patients"
-    return f"{known}; bundle and report hold no file names and no DICOM tags, but pictures are shown as they are"
+    if report["task"] == "images":
+        return f"{known}; bundle and report hold no file names and no DICOM tags, but pictures are shown as they are"
+    return (
+        f"{known}; cases are named by a hash; the bundle holds the prepared values of up to 1,000 training cases, "
+        "without names"
+    )
 
 
 def _acquisition(report: Report) -> str:
@@ -36,18 +51,17 @@ def _acquisition(report: Report) -> str:
 
 
 def _weights(report: Report) -> str:
-    weights = report["model"]["params"].get("weights")
-    return (
-        f"weights: {weights}; seed {report['recipe']['train']['seed']}; parent version: {report['parent'] or 'none'}"
-        if weights
-        else ""
-    )
+    seed, weights = f"seed {report['model']['seed']}", report["model"]["params"].get("weights")
+    if report["task"] != "images":
+        return f"{NOT_APPLICABLE}no pretrained weights, the model is fitted from scratch ({seed})"
+    begun = "random weights" if weights == "none" else f"weights: {weights}"
+    return f"{begun}; {seed}; parent version: {report['parent'] or 'none'}" if weights else ""
 
 
 def _robustness(report: Report) -> str:
     folds = report["cross_validation"].get("roc_auc")
-    told = f"AUC over {len(folds['folds'])} training fold(s): {say.spread_text(folds)}" if folds else ""
-    return "; ".join(text for text in (told, say.subgroups(report)) if text)
+    told = f"AUC over {report['folds']} folds of the training part: {say.spread_text(folds)}" if folds else ""
+    return say.joined(told if report["folds"] else "no folds were run", say.subgroups(report))
 
 
 def _figures(report: Report) -> str:
@@ -72,7 +86,8 @@ def _by_part(report: Report) -> str:
 
 
 def _abstract(report: Report) -> str:
-    return f"{say.partition(report)}. {say.performance(report)}" if say.partition(report) else ""
+    parts = provenance.partition(report)
+    return f"{parts}. {say.performance(report)}" if parts else ""
 
 
 def _goal(report: Report) -> str:
@@ -80,16 +95,16 @@ def _goal(report: Report) -> str:
 
 
 def _level(report: Report) -> str:
-    return say.split_level(report) + (
-        f"; patients found in several parts: {report['study']['patients_in_several_parts']}"
-        if report.get("study")
-        else ""
+    study = report.get("study") or {}
+    torn = (
+        f"patients with cases in several parts: {study['patients_in_several_parts']}" if study.get("patients") else ""
     )
+    return say.joined(provenance.split_level(report), torn, say.unchecked_copies(report))
 
 
 def _intended_size(report: Report) -> str:
-    share = f"{report['recipe']['split']['test']:.0%} of the cases"
-    return f"{share}: {report['n_test']} ({say.counted(report['test_counts'])})"
+    tested = f"{report['n_test']} tested ({say.counted(report['test_counts'])})"
+    return say.joined(provenance.intended_test(report), tested)
 
 
 def _model(report: Report) -> str:
@@ -97,18 +112,19 @@ def _model(report: Report) -> str:
 
 
 def _selection(report: Report) -> str:
-    return f"{say.tuning(report)}; {say.calibration(report)}; threshold {say.threshold(report)}"
+    return selection.selection(report)
 
 
 def _ensemble(report: Report) -> str:
-    export = report["recipe"]["export"]
-    answer = f"slices of a patient by {export['combine']}" if export["per"] == "patient" else "one answer a picture"
-    return f"one model; {answer}"
+    return f"one model; {provenance.decides_for(report)}"
 
 
 def _explained(report: Report) -> str:
-    maps = "class activation maps, computed in the model's own graph and shown with the most wrong cases"
-    return f"{maps}; the sets of remaining classes" if report.get("most_wrong") is not None else ""
+    worst = report.get("most_wrong")
+    if worst is None:
+        return ""
+    shown = "shown with the most wrong cases" if worst else "none shown here, for no case was misclassified"
+    return f"class activation maps, computed in the model's own graph, {shown}; the sets of remaining classes"
 
 
 def _internal(report: Report) -> str:
@@ -116,7 +132,7 @@ def _internal(report: Report) -> str:
 
 
 def _protocol(report: Report) -> str:
-    return f"the recipe in the bundle {report['bundle'][:12]}"
+    return f"the recipe as it was at the export, in the bundle {report['bundle'][:12]}; {provenance.evaluated(report)}"
 
 
 def _availability(report: Report) -> str:
@@ -177,24 +193,24 @@ FILLED: Mapping[str, Fill] = {
     "6": _goal,
     "7": say.sources,
     "8": say.excluded,
-    "9": say.preparation,
+    "9": provenance.preparation,
     "10": _subsets,
     "11": _anonymous,
     "12": say.missing,
-    "13": _acquisition,
-    "19": say.partition,
+    "13": _of_images(_acquisition),
+    "19": provenance.partition,
     "20": _level,
     "21": _intended_size,
     "22": _model,
     "23": say.software,
     "24": _weights,
-    "25": say.training,
+    "25": provenance.training,
     "26": _selection,
     "27": _ensemble,
     "28": _figures,
-    "29": say.intervals,
+    "29": provenance.intervals,
     "30": _robustness,
-    "31": _explained,
+    "31": _of_images(_explained),
     "32": _internal,
     "35": say.flow,
     "36": _by_part,

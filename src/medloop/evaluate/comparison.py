@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medloop.evaluate.plots import ACCENT, INK, picture
+from medloop.metrics.view import BY_CLASS
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -14,7 +15,6 @@ def selection_text(
     rows: Rows, *, name: str, cases: int, folds: int, repeats: int, data_version: str, chosen_on: str = ""
 ) -> str:
     """Markdown; a row has `name`, `says`, `figures` (metric -> interval) and `seconds`."""
-    metrics = list(rows[0]["figures"])
     best = rows[0]
     equal = [row["name"] for row in rows[1:] if _overlap(row["figures"]["roc_auc"], best["figures"]["roc_auc"])]
     how = (
@@ -28,13 +28,7 @@ def selection_text(
         how,
         *([chosen_on] if chosen_on else []),
         "",
-        f"| model | {' | '.join(metrics)} | s per run |",
-        f"|---|{'---|' * (len(metrics) + 1)}",
-        *[
-            f"| {row['name']} | {' | '.join(_text(row['figures'][m]) for m in metrics)} | {row['seconds']:.1f} |"
-            for row in rows
-        ],
-        "",
+        *_tables(rows),
         f"`{best['name']}` has the highest mean AUC. "
         + (
             f"Its interval overlaps with that of {', '.join(equal)}: "
@@ -52,6 +46,41 @@ def selection_text(
         "",
     ]
     return "\n".join(lines)
+
+
+def class_text(row: Mapping[str, Any], *, classes: int) -> str:
+    """How often a model names the very class, where positive or negative leaves that out."""
+    accuracy = row["figures"].get(f"{BY_CLASS}accuracy")
+    return f" and names the right one of the {classes} classes for {_text(accuracy)} of the cases" if accuracy else ""
+
+
+def _tables(rows: Rows) -> list[str]:
+    """Positive or negative; and class by class where that is another question."""
+    names = list(rows[0]["figures"])
+    by_class = [name for name in names if name.startswith(BY_CLASS)]
+    lines = _table(rows, [name for name in names if name not in by_class])
+    if not by_class:
+        return lines
+    return [
+        "Positive or negative, whichever class it is:",
+        "",
+        *lines,
+        "Class by class: only the right class is correct; figures that belong to one class are means over the classes:",
+        "",
+        *_table(rows, by_class),
+    ]
+
+
+def _table(rows: Rows, names: Sequence[str]) -> list[str]:
+    return [
+        f"| model | {' | '.join(names)} | s per run |",
+        f"|---|{'---|' * (len(names) + 1)}",
+        *[
+            f"| {row['name']} | {' | '.join(_text(row['figures'][name]) for name in names)} | {row['seconds']:.1f} |"
+            for row in rows
+        ],
+        "",
+    ]
 
 
 def _text(figure: Mapping[str, Any]) -> str:

@@ -52,6 +52,8 @@ class Decided:
     truth: IntArray
     shares: FloatArray
     decisions: FloatArray
+    # The same with every class by itself, where several classes count as positive or several as negative.
+    by_class: Decided | None = None
 
     def measured_by(self, metric: str) -> FloatArray:
         """What the metric is measured on."""
@@ -65,6 +67,7 @@ class Decided:
             truth=self.truth[mask],
             shares=self.shares[mask],
             decisions=self.decisions[mask],
+            by_class=self.by_class and self.by_class.only(mask),
         )
 
 
@@ -82,16 +85,9 @@ def decided_in_report(report: Path, task: Task) -> tuple[Decided, Subgroups]:
         for name in table
         if str(name).startswith(SUBGROUP_PREFIX)
     }
-    truth, shares, decisions = _views(
-        y, table[[f"p_{number}" for number in range(len(task.classes))]].to_numpy(np.float64), choices, task
-    )
-    return Decided(
-        case_ids=tuple(table["case_id"].astype(str)),
-        groups=table["group"].to_numpy(np.int64),
-        truth=truth,
-        shares=shares,
-        decisions=decisions,
-    ), subgroups
+    probabilities = table[[f"p_{number}" for number in range(len(task.classes))]].to_numpy(np.float64)
+    ids, groups = tuple(table["case_id"].astype(str)), table["group"].to_numpy(np.int64)
+    return _decided(ids, groups, (y, probabilities, choices), task), subgroups
 
 
 def decided_by(
@@ -105,22 +101,26 @@ def decided_by(
     place = np.array([task.classes.index(name) for name in own.classes])
     probabilities = np.zeros_like(measured.answers.probabilities)
     probabilities[:, place] = measured.answers.probabilities
-    truth, shares, decisions = _views(place[measured.y], probabilities, place[measured.answers.choices], task)
     ids = [case.case_id for case in measured.cases]
     order = np.argsort(ids, kind="stable")
     _, numbers = np.unique(measured.groups, return_inverse=True)
-    return Decided(
-        case_ids=tuple(ids[row] for row in order),
-        groups=numbers[order],
-        truth=truth[order],
-        shares=shares[order],
-        decisions=decisions[order],
+    y, choices = place[measured.y], place[measured.answers.choices]
+    return _decided(
+        tuple(ids[row] for row in order), numbers[order], (y[order], probabilities[order], choices[order]), task
     )
 
 
-def _views(
-    y: IntArray, probabilities: FloatArray, choices: IntArray, task: Task
-) -> tuple[IntArray, FloatArray, FloatArray]:
+def _decided(
+    ids: tuple[str, ...], groups: IntArray, answers: tuple[IntArray, FloatArray, IntArray], task: Task
+) -> Decided:
+    """In the positive view, and beside it in that of the single classes where the two differ."""
+    y, probabilities, choices = answers
+    chosen = one_hot(choices, len(task.classes))
     truth, shares = positive_view(y, probabilities, task.classes, task.positive)
-    _, decisions = positive_view(y, one_hot(choices, len(task.classes)), task.classes, task.positive)
-    return truth, shares, decisions
+    _, decisions = positive_view(y, chosen, task.classes, task.positive)
+    whole = Decided(case_ids=ids, groups=groups, truth=truth, shares=shares, decisions=decisions)
+    if not task.positive or len(task.classes) == 2:
+        return whole
+    return replace(
+        whole, by_class=Decided(case_ids=ids, groups=groups, truth=y, shares=probabilities, decisions=chosen)
+    )

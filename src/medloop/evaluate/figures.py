@@ -15,6 +15,7 @@ from medloop.case import Case, Row
 from medloop.errors import UserError
 from medloop.metrics import METRICS
 from medloop.metrics.estimate import within
+from medloop.metrics.every import metric_called
 from medloop.metrics.folds import mean_std_interval
 from medloop.metrics.intervals import intervals_for
 from medloop.metrics.metric import BoolArray
@@ -60,7 +61,10 @@ def measure_bundle(
     y = _numbers(cases, decider.classes)
     rows: list[Row] = [case.values for case in cases]
     scores = predictor.score(rows if files is None else files)
-    patients: Sequence[Hashable] = groups if decider.per == "patient" else range(len(cases))
+    # Those who look alike are tied together in `groups`, but answered one by one, as in service.
+    patients: Sequence[Hashable] = [case.group_id or case.patient_id or case.case_id for case in cases]
+    if decider.per != "patient":
+        patients = range(len(cases))
     answers = decider.answers(scores.probabilities, scores.embedding, scores.complaints, patients)
     is_positive = np.isin(decider.classes, list(decider.positive))
     y = np.array([sickest(y[members], is_positive) for members in answers.members])
@@ -130,7 +134,9 @@ def class_figures(
         share, decided = (np.column_stack([1 - table[:, number], table[:, number]]) for table in (shares, chosen))
         truth = (measured.y == number).astype(np.int64)
         by_class[name] = figures_of(truth, share, decided, measured.groups, section, names=OF_A_CLASS)
-    return by_class, figures_of(measured.y, shares, chosen, measured.groups, section, names=OVER_CLASSES)
+    # Where there is no positive view, all other figures over the classes stand among those of the test.
+    names = METRICS if len(measured.names) < len(classes) else OVER_CLASSES
+    return by_class, figures_of(measured.y, shares, chosen, measured.groups, section, names=names)
 
 
 def fold_figures(cross_validation: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
@@ -139,7 +145,8 @@ def fold_figures(cross_validation: Mapping[str, Sequence[float]]) -> dict[str, d
     for name, values in cross_validation.items():
         if name in NOT_METRICS:
             continue
-        interval = within(mean_std_interval([value for value in values if value is not None]), METRICS[name].bounds)
+        known = [value for value in values if value is not None]
+        interval = within(mean_std_interval(known), metric_called(name).bounds)
         figures[name] = {"mean": interval.value, **asdict(interval), "folds": list(values)}
     return figures
 

@@ -16,6 +16,8 @@ LEDGER = "ledger.jsonl"
 LUCK = 0.025
 # With so many bundles tried, one of them passes by luck in one case out of five.
 WORN = 0.2
+# The chance that any of the bundles looked at on an edition passes a comparison that it should not pass.
+BUDGET = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,28 @@ def note_look(path: Path, *, edition: str, bundle: str, who: str) -> None:
 
 def bundles_seen(path: Path, edition: str) -> int:
     """How many different bundles were looked at on this edition."""
-    return len({look.bundle for look in looks(path) if look.edition == edition})
+    return len(_in_order(path, edition))
+
+
+def comparison_number(path: Path, edition: str, *, bundle: str, reference: str | None) -> int:
+    """Which of the comparisons with the reference version on this edition that of the bundle is, counted from 1."""
+    seen = _in_order(path, edition)
+    if reference in seen:
+        # What came before it, and its own look, compared nothing with it.
+        seen = seen[seen.index(reference) + 1 :]
+    return seen.index(bundle) + 1 if bundle in seen else len(seen) + 1
+
+
+def error_allowed(number: int, *, planned: int) -> float:
+    """The share of the error budget for one comparison: half of it is for those planned, the rest for all later ones.
+
+    The shares of however many comparisons never add up to more than the budget.
+    """
+    return BUDGET * planned / ((planned + number - 1) * (planned + number))
+
+
+def _in_order(path: Path, edition: str) -> list[str]:
+    return list(dict.fromkeys(look.bundle for look in looks(path) if look.edition == edition))
 
 
 def looks(path: Path) -> Iterator[Look]:
@@ -59,8 +82,8 @@ def wear(bundles: int) -> str | None:
     if luck <= WORN:
         return None
     return (
-        f"{bundles} bundles were looked at on this edition: of as many useless changes one passes a rule against the "
-        f"champion by luck with a chance of up to {luck:.0%}; set another split.seed, or better, collect new test cases"
+        f"{bundles} bundles were looked at on this edition: of as many that just miss the limit of a rule, one passes "
+        f"it by luck with a chance of up to {luck:.0%}; set another split.seed, or better, collect new test cases"
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medloop.evaluate import sentences as say
+from medloop.evaluate.provenance import is_weighted
+
 # The intervals were tried on 2,000 simulated data sets of 200 balanced cases, and of 2,000 with 20% positives.
 FEWEST_OF_A_CLASS = 100
 RAREST_SHARE = 0.2
@@ -28,9 +31,13 @@ def limits(report: Mapping[str, Any]) -> list[str]:
             f"{looks} bundles were scored on these test cases, this one among them: the more there are, the likelier "
             "it is that the best of them was lucky."
         )
-    sentences += _of_numbers(report)
+    sentences += [*_of_edition(report), *_of_numbers(report), *_of_majority(report), *_of_calibration(report)]
     if not report["patients_known"]:
         sentences.append("The data do not say which cases are of one patient: no claim about new patients can be made.")
+    elif unnamed := report.get("cases_without_patient"):
+        sentences.append(
+            f"{unnamed} of the {report['n_test']} test cases name no patient, and may be of one and the same."
+        )
     sentences.append("Measured on held-out cases of the same source; how it does elsewhere is unknown.")
     sentences += _of_sets(report)
     return sentences + _of_subgroups(report) + _of_baseline(report)
@@ -45,8 +52,8 @@ def _of_numbers(report: Mapping[str, Any]) -> list[str]:
             f"Few independent test cases: {', '.join(few)}. The intervals were checked by simulation with at least "
             f"{FEWEST_OF_A_CLASS} of each class; with fewer they are rough."
         )
-    total = sum(counts.values())
-    rare = [f"{name} ({n / total:.1%})" for name, n in counts.items() if n / total < RAREST_SHARE]
+    total = sum(report["test_counts"].values())
+    rare = [f"{name} ({n / total:.1%})" for name, n in report["test_counts"].items() if 0 < n / total < RAREST_SHARE]
     if rare and len(counts) == 2:
         sentences.append(
             f"A rare class: {', '.join(rare)}. The intervals were checked by simulation with at least "
@@ -57,8 +64,39 @@ def _of_numbers(report: Mapping[str, Any]) -> list[str]:
         sentences.append(f"No test case of {', '.join(absent)}: what needs both kinds is undefined.")
     small = [name for name, figure in report["test"].items() if "only " in (figure.get("note") or "")]
     if small:
-        sentences.append(f"Few cases stand behind {', '.join(small[:6])}: see the notes beside the figures.")
+        sentences.append(f"Based on few cases: {_all(small)}; see the notes beside the figures.")
     return sentences
+
+
+def _of_edition(report: Mapping[str, Any]) -> list[str]:
+    tested = report.get("facts", {}).get("evaluate", {}).get("edition")
+    if tested in (None, report["edition"]):
+        return []
+    editions = f"The bundle was exported for edition {report['edition']} and tested on edition {tested}"
+    return [f"{editions}: it may have learned from some of these test cases."]
+
+
+def _of_majority(report: Mapping[str, Any]) -> list[str]:
+    """Where accuracy may be worth no more than always giving one answer."""
+    plain, accuracy = report.get("majority"), report["test"].get("accuracy")
+    if not plain or not accuracy or accuracy["lower"] is None or accuracy["lower"] > plain["accuracy"]["value"]:
+        return []
+    always = f"always deciding {plain['class']} ({plain['accuracy']['value']:.3f})"
+    return [f"Accuracy {say.interval_text(accuracy)} is not shown to be above that of {always}."]
+
+
+def _of_calibration(report: Mapping[str, Any]) -> list[str]:
+    if "calibration_slope" not in report["test"]:
+        return []
+    found = say.miscalibration(report)
+    if found is None:
+        return ["Calibration could not be assessed on these test cases."]
+    fault, figure = found
+    if not fault:
+        return []
+    is_risk = fault.startswith("risk") and is_weighted(report)
+    why = "; classes were weighted in training, which a temperature does not undo" if is_risk else ""
+    return [f"Poorly calibrated: {fault} ({figure}){why}. Probabilities should not be taken at their word."]
 
 
 def _of_sets(report: Mapping[str, Any]) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medloop import page
+from medloop.evaluate import class_view, provenance, selection
 from medloop.evaluate import sentences as say
-from medloop.evaluate.checklist import OPEN, Answer, filled
+from medloop.evaluate.checklist import OPEN, Answer, filled_text
 from medloop.evaluate.limits import limits
 from medloop.metrics import METRICS
 
 CAPTIONS = {
-    "confusion_matrix": "Every test case: what it is (rows) and what was decided (columns). Bold: decided rightly.",
+    "confusion_matrix": "Every test case: what it is (rows), what was decided (columns). Bold: classified correctly.",
     "confusion_classes": "The same, class by class.",
     "roc": "Of the positive cases, how many are found (up) at the price of how many false alarms (right). "
     "The further to the upper left, the better; the dotted line is chance.",
@@ -44,42 +45,66 @@ def report_page(
         f"{report['model']['name']}, tested on {report['n_test']} locked cases (edition {report['edition']}). {about}"
     )
     parts = [
-        page.section("In short", page.cards(_in_short(report)), page.warnings(limits(report))),
+        page.section("Summary", page.cards(_summary(report)), page.warnings(limits(report))),
         page.section("Pictures", _pictures(pictures)),
-        page.section("Every figure", _explanation(report), _figures(report)),
+        page.section("Every figure", _explanation(report), _figures(report), *class_view.page_parts(report)),
         _class_section(report),
         _subgroup_section(report, pictures),
-        page.section("When it says nothing", *_abstention(report, pictures)),
+        page.section("Abstentions", *_abstention(report, pictures)),
         _use_section(report, pictures),
         _beside_section(report),
         _wrong_section(report, wrong),
-        page.section("Where it comes from", page.table(("what", "which"), _origin(report))),
+        page.section("Provenance", page.table(("what", "which"), _origin(report))),
         *[_reporting(title, answers) for title, answers in (tables or {}).items()],
     ]
     return page.page(f"Report: {report['name']}", lead=lead, body=[part for part in parts if part])
 
 
-def _in_short(report: Report) -> list[tuple[str, str]]:
+def _summary(report: Report) -> list[tuple[str, str]]:
     """The figures that decide, as a doctor would say them."""
-    test, cards = report["test"], []
+    test, cards = report["test"], _in_these_data(report)
     two = len(report["test_counts"]) == 2
     told = {
-        "recall": "of 100 positive cases are found (sensitivity)",
-        "specificity": "of 100 other cases raise no alarm (specificity)",
+        "recall": "sensitivity: of 100 positive cases, how many are found",
+        "specificity": "specificity: of 100 negative cases, how many raise no alarm",
     }
-    for name, words in told.items() if two else [("accuracy", "of 100 cases are decided rightly")]:
+    for name, words in told.items() if two else ():
         if test[name]["value"] is not None:
             cards.append((_of_100(test[name]), f"{words}; {test[name]['n']} tested"))
     if test["roc_auc"]["value"] is not None:
         chance = "AUC: how often a positive case scores above another" if two else "AUC: mean over the classes"
         cards.append((_in_two_digits(test["roc_auc"]), f"{chance}; 0.5 is chance"))
-    cards.append((_calibrated(test), "calibration: whether a probability can be taken at its word"))
+    cards.append((_calibrated(report), "calibration: whether a probability can be taken at its word"))
     silent = report["abstained"]
     cards.append((f"{silent['share']:.0%}", f"of the cases get no class ({silent['n']} of {report['n_test']})"))
-    return cards
+    return cards + class_view.summary_cards(report)
+
+
+def _in_these_data(report: Report) -> list[tuple[str, str]]:
+    """How often decisions are right among cases such as these, and the accuracy beside that of one constant answer."""
+    plain, accuracy = report["majority"], report["test"]["accuracy"]
+    always = f"always deciding {plain['class']} has {100 * plain['accuracy']['value']:.1f}"
+    return [
+        *_predictive_cards(report["predictive"], "as in this test set"),
+        *_predictive_cards(report.get("at_prevalence"), "as evaluate.prevalence says"),
+        (_of_100(accuracy), f"accuracy: of 100 cases, how many are classified correctly; {always}"),
+    ]
+
+
+def _predictive_cards(found: Mapping[str, Any] | None, which: str) -> list[tuple[str, str]]:
+    """The predictive values at one share of positive cases."""
+    if not found:
+        return []
+    where = f"where {found['prevalence']:.1%} are positive, {which}"
+    return [
+        (_of_100(found[name]), f"{name.upper()}: of 100 {kind} decisions, how many are right {where}")
+        for name, kind in (("ppv", "positive"), ("npv", "negative"))
+    ]
 
 
 def _of_100(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None:
+        return "undefined"
     value, lower, upper = (100 * figure[name] for name in ("value", "lower", "upper"))
     return f"{value:.0f} [{lower:.0f}, {upper:.0f}]"
 
@@ -89,17 +114,9 @@ def _in_two_digits(figure: Mapping[str, Any]) -> str:
     return f"{value:.2f} [{lower:.2f}, {upper:.2f}]"
 
 
-def _calibrated(test: Mapping[str, Any]) -> str:
-    slope, shift = test["calibration_slope"], test["calibration_intercept"]
-    if None in (slope["lower"], slope["upper"], shift["lower"], shift["upper"]):
-        return "cannot be told"
-    if shift["lower"] > 0:
-        return "risk understated"
-    if shift["upper"] < 0:
-        return "risk overstated"
-    if slope["upper"] < 1:
-        return "too extreme"
-    return "too timid" if slope["lower"] > 1 else "no fault seen"
+def _calibrated(report: Report) -> str:
+    found = say.miscalibration(report)
+    return "not assessable" if found is None else found[0] or "no miscalibration detected"
 
 
 def _pictures(pictures: Pictures) -> str:
@@ -108,10 +125,14 @@ def _pictures(pictures: Pictures) -> str:
 
 
 def _explanation(report: Report) -> str:
+    if report["folds"]:
+        decide = provenance.fold_decision(report)
+        folds = f"The {report['folds']} folds lie within the training part and decide {decide}."
+    else:
+        folds = f"No folds were run: beside the test stand the {selection.held_out(report)}."
     return page.paragraph(
-        "The interval holds the true figure in 95 of 100 such tests. Test figures use the bundle's threshold; "
-        f"the {report['recipe']['split']['folds']} folds lie within the training cases and decide at 0.5. "
-        f"{say.intervals(report)}.",
+        "The interval holds the true figure in 95 of 100 such tests. Test figures use the bundle's threshold. "
+        f"{folds} {provenance.intervals(report)}.",
         soft=True,
     )
 
@@ -123,7 +144,8 @@ def _figures(report: Report) -> str:
         spread = say.spread_text(folds) if folds else ""
         note = figure.get("note") or ""
         rows.append((name, say.interval_text(figure), str(figure["n"]), spread, METRICS[name].says, note))
-    return page.table(("figure", "test, 95% interval", "n", "folds, mean ± std", "what it says", "note"), rows)
+    folds = f"{report['folds']} folds, mean ± SD" if report["folds"] else "held-out cases"
+    return page.table(("figure", "test, 95% interval", "n", folds, "what it says", "note"), rows)
 
 
 def _class_section(report: Report) -> str:
@@ -135,14 +157,18 @@ def _class_section(report: Report) -> str:
         (name, str(counts[name]), *[say.interval_text(found[one]) for one in names])
         for name, found in report["by_class"].items()
     ]
-    means = [(name, say.interval_text(found)) for name, found in report["over_classes"].items()]
     return page.section(
         "Class by class",
         page.paragraph("Each class against all others, decided as the service would.", soft=True),
         page.table(("class", "n", "sensitivity", "specificity", "precision", "AUC"), rows),
-        page.paragraph("Over all classes (means where a figure is of one class):", soft=True),
-        page.table(("figure", "test, 95% interval"), means),
+        "" if class_view.two_views(report) else _means(report),
     )
+
+
+def _means(report: Report) -> str:
+    means = [(name, say.interval_text(found)) for name, found in report["over_classes"].items()]
+    told = page.paragraph("Over all classes (means where a figure is of one class):", soft=True)
+    return told + page.table(("figure", "test, 95% interval"), means)
 
 
 def _subgroup_section(report: Report, pictures: Pictures) -> str:
@@ -171,9 +197,12 @@ def _subgroup_section(report: Report, pictures: Pictures) -> str:
 def _abstention(report: Report, pictures: Pictures) -> list[str]:
     said, found = report["abstained"], report.get("conformal_test")
     rest = said.get("rest_interval")
-    right = f" Where it gives one, {say.interval_text(rest, share=True)} are right." if rest and rest["n"] else ""
-    reasons = f" Reasons: {say.counted(said['reasons'])}." if said.get("reasons") else ""
-    parts = [page.paragraph(say.abstaining(report) + right + reasons)]
+    right = (
+        f" Where it gives one, {say.interval_text(rest, share=True)} are classified correctly."
+        if rest and rest["n"]
+        else ""
+    )
+    parts = [page.paragraph(say.abstaining(report) + right)]
     if "risk_coverage" in pictures:
         parts.append(page.figures(page.figure(pictures["risk_coverage"], caption=CAPTIONS["risk_coverage"])))
     if found:
@@ -208,7 +237,7 @@ def _use_section(report: Report, pictures: Pictures) -> str:
             )
         )
     elif len(report["test_counts"]) == 2:
-        text = "No prevalence is given (evaluate.prevalence), so how often an alarm is right in use cannot be told."
+        text = "No prevalence is given (evaluate.prevalence), so the predictive values are those of this test set."
         parts.append(page.paragraph(text, soft=True))
     if "decision_curve" in pictures:
         parts.append(page.figures(page.figure(pictures["decision_curve"], caption=CAPTIONS["decision_curve"])))
@@ -275,11 +304,18 @@ def _mistake(row: Mapping[str, Any]) -> str:
 
 
 def _origin(report: Report) -> list[tuple[str, str]]:
-    return [
+    made = [
         ("model", say.model(report)),
-        ("threshold", say.threshold(report)),
-        ("training cases", str(report["n_train"])),
-        *[(what, text) for what, text in (("data", say.sources(report)), ("parts", say.partition(report))) if text],
+        ("data", say.sources(report)),
+        ("parts", provenance.partition(report)),
+        ("training", provenance.training(report)),
+        ("tuning", selection.tuning(report)),
+        ("choice of the model", selection.chosen_epoch(report)),
+        ("calibration", selection.calibration(report)),
+        ("threshold", selection.threshold_choice(report)),
+    ]
+    return [
+        *[(what, text) for what, text in made if text],
         ("data version", report["data_version"]),
         ("edition", report["edition"]),
         ("bundle", report["bundle"]),
@@ -290,14 +326,9 @@ def _origin(report: Report) -> list[tuple[str, str]]:
 
 
 def _reporting(title: str, answers: Sequence[Answer]) -> str:
-    done, able, total = filled(answers)
-    text = (
-        f"{done} of {total} items are filled from the files ({able} can be), in our own words; "
-        "the others are open for the authors."
-    )
     rows = [(one.item.number, one.item.section, one.item.asks, one.text or OPEN) for one in answers]
     return page.section(
         title,
-        page.paragraph(text, soft=True),
+        page.paragraph(f"{filled_text(answers)} Each item is given in our own words.", soft=True),
         page.table(("item", "part", "what is asked", "what the files say"), rows),
     )

@@ -14,12 +14,14 @@ from medloop.case import Case
 from medloop.evaluate import plots, plots_in_use
 from medloop.evaluate.abstention import abstention, conformal, risk_points, risk_rows
 from medloop.evaluate.bands import Columns, banded
+from medloop.evaluate.baseline import majority, predictive
 from medloop.evaluate.benefit import at_prevalence, benefit_points, benefit_rows
 from medloop.evaluate.beside import Beside, beside_figures
 from medloop.evaluate.card import card
 from medloop.evaluate.case_scores import write_case_scores
 from medloop.evaluate.checklist import Item, answered, checklist_text
 from medloop.evaluate.claim import ITEMS as CLAIM
+from medloop.evaluate.class_view import class_scores
 from medloop.evaluate.figures import Measured, class_figures, flat, fold_figures, measure_bundle, test_figures
 from medloop.evaluate.page import report_page
 from medloop.evaluate.plots import Points
@@ -30,10 +32,9 @@ from medloop.metrics.counts import classification_report, confusion
 from medloop.recipe import EvaluateSection
 from medloop.storage import atomic_file, atomic_folder, write_json, write_text
 
-# The file, the items and the task that they are made for; an empty one means every task.
-TABLES: dict[str, tuple[str, tuple[Item, ...], str]] = {
-    "Reporting table: TRIPOD+AI": ("tripod_ai.md", TRIPOD, ""),
-    "Reporting table: CLAIM": ("claim.md", CLAIM, "images"),
+TABLES: dict[str, tuple[str, tuple[Item, ...]]] = {
+    "Reporting table: TRIPOD+AI": ("tripod_ai.md", TRIPOD),
+    "Reporting table: CLAIM": ("claim.md", CLAIM),
 }
 FORESTS = {"roc_auc": "AUC, 95% interval", "recall": "sensitivity, 95% interval"}
 
@@ -50,20 +51,23 @@ def evaluate_bundle(
     study: Mapping[str, Any] | None = None,
     beside: Beside | None = None,
     looks: int = 0,
+    edition: str | None = None,
     folder: Path,
 ) -> dict[str, Any]:
     """Score the bundle on the edition and write everything that is told about it.
 
     `columns` are the manifest's, for subgroups; `study` is what the files tell of the data; `beside` is another
-    scorer on the same cases; `looks` is how many bundles were scored on them, with this one.
+    scorer on the same cases; `looks` is how many bundles were scored on them, with this one; `edition` names them.
     """
     predictor = Predictor.load(bundle)
     measured = measure_bundle(predictor, cases, groups, files=files)
     bands = banded(columns or {}, section.subgroups, measured.answers.members)
     report = _report(predictor, measured, section, accepted) | _further(predictor, measured, section, bands)
+    report["scores"] |= class_scores(report)
     report["study"] = dict(study) if study else None
     report["beside"] = beside_figures(beside, measured, predictor.decider, section) if beside else None
     report["looks"] = looks
+    report["facts"] = {**predictor.meta.get("facts", {}), "evaluate": _facts(measured, section, edition)}
     told = defined(report)
     wrong = wrong_pictures(predictor, measured, report["most_wrong"], files) if files is not None else []
     with atomic_folder(folder) as target:
@@ -87,7 +91,7 @@ def _write_peoples_files(
     target: Path, told: Mapping[str, Any], wrong: Sequence[bytes], *, points: Mapping[str, Points]
 ) -> None:
     pictures = _pictures(told, points)
-    tables = {title: answered(asked, told) for title, (_, asked, task) in TABLES.items() if task in ("", told["task"])}
+    tables = {title: answered(asked, told) for title, (_, asked) in TABLES.items()}
     write_text(target / "classification_report.txt", told["classification_report"])
     write_text(target / "report.html", report_page(told, pictures, wrong=wrong, tables=tables))
     write_text(target / "card.md", card(told))
@@ -105,12 +109,16 @@ def _report(
     meta = predictor.meta
     test, folds = test_figures(measured, section), fold_figures(meta["cross_validation"])
     kept = ("name", "task", "classes", "positive", "model", "recipe", "data_version", "edition", "smoke", "git_commit",
-            "parent", "created", "calibration", "threshold", "conformal", "parity", "environment")  # fmt: skip
+            "parent", "created", "calibration", "threshold", "conformal", "decide", "outliers", "parity",
+            "environment")  # fmt: skip
     groups = np.array(measured.groups)
     return {
         **{name: meta[name] for name in kept},
         "bundle": predictor.hash,
-        "n_train": meta.get("n_train", meta["calibration"]["n"]),
+        "n_train": _n_train(meta),
+        "folds": sum(fold >= 0 for fold in meta["cross_validation"]["fold"]),
+        "cross_validation_rule": meta.get("cross_validation_rule"),
+        "preparation": preparation_facts(meta["preparer"]),
         "n_test": len(measured.cases),
         "n_features": n_features(meta["preparer"]),
         "test_counts": {name: int((measured.truth == number).sum()) for number, name in enumerate(measured.names)},
@@ -119,10 +127,13 @@ def _report(
         },
         "class_counts": {name: int((measured.y == k).sum()) for k, name in enumerate(predictor.decider.classes)},
         "patients_known": any(case.patient_id for case in measured.cases),
+        "cases_without_patient": sum(not case.patient_id for case in measured.cases),
         "accepted_findings": list(accepted),
         "test": test,
         "cross_validation": folds,
         "scores": flat(test, folds),
+        "majority": majority(measured, predictor.decider.classes),
+        "predictive": predictive(measured),
         "abstained": abstention(measured, predictor.decider.classes),
         "confusion": {
             "names": list(measured.names),
@@ -131,6 +142,35 @@ def _report(
             "counts": plots.matrix(measured).tolist(),
         },
         "classification_report": classification_report(measured.truth, measured.chosen, measured.names),
+    }
+
+
+def _n_train(meta: Mapping[str, Any]) -> int:
+    """The cases that the model learned from; older bundles count those that could have been."""
+    facts = meta.get("facts", {})
+    known = facts.get("export", {}).get("head_fitted_on") or facts.get("train", {}).get("cases")
+    return int(known or meta.get("n_train", meta["calibration"]["n"]))
+
+
+def preparation_facts(preparer: Mapping[str, Any]) -> dict[str, Any]:
+    """How the bundle prepares a case; of a table the number of its columns by kind."""
+    if preparer["kind"] != "table":
+        return dict(preparer)
+    kinds = [column["kind"] for column in preparer["columns"]]
+    return {"kind": "table", "numbers": kinds.count("number"), "categories": kinds.count("category")}
+
+
+def _facts(measured: Measured, section: EvaluateSection, edition: str | None) -> dict[str, Any]:
+    """What this evaluation did."""
+    return {
+        "draws": section.draws,
+        "seed": section.seed,
+        "prevalence": section.prevalence,
+        "subgroups": list(section.subgroups),
+        "edition": edition,
+        "cases": len(measured.cases),
+        "groups": len(set(measured.groups)),
+        "patients_known": any(case.patient_id for case in measured.cases),
     }
 
 
@@ -207,8 +247,8 @@ def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
         **{name: report[name] for name in kept},
         "model_type": report["model"]["name"],
         "params": report["model"]["params"],
-        "k_folds": report["recipe"]["split"]["folds"],
-        "random_state": report["recipe"]["train"]["seed"],
+        "k_folds": report["folds"],
+        "random_state": report["model"]["seed"],
         "threshold": report["threshold"],
         "scores": _finite(report["scores"]),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isnan
 from typing import Any
 
 Report = Mapping[str, Any]
@@ -42,15 +43,20 @@ def listed(names: Iterable[str]) -> str:
     return " and ".join([", ".join(known[:-1]), known[-1]]) if len(known) > 1 else "".join(known)
 
 
+def joined(*sentences: str) -> str:
+    """Those that say something, in a row."""
+    return "; ".join(sentence for sentence in sentences if sentence)
+
+
+def alternatives(names: Iterable[str]) -> str:
+    """a, b or c"""
+    known = list(names)
+    return " or ".join([", ".join(known[:-1]), known[-1]]) if len(known) > 1 else "".join(known)
+
+
 def kind_of_data(report: Report) -> str:
     """images, or rows of a table"""
     return "images" if report["task"] == "images" else "rows of a table"
-
-
-def threshold(report: Report) -> str:
-    """How probabilities become a decision."""
-    value, rule = report["threshold"]["value"], report["threshold"]["rule"]
-    return str(rule) if value is None else f"{value:.4f}, by the rule `{rule}`"
 
 
 def model(report: Report) -> str:
@@ -68,28 +74,9 @@ def target(report: Report) -> str:
 def sources(report: Report) -> str:
     """Where the cases came from."""
     study = report.get("study")
-    return f"{counted(study['sources'])} (data version {report['data_version'][:12]})" if study else ""
-
-
-def partition(report: Report) -> str:
-    """Which cases were used for what."""
-    study = report.get("study")
     if not study:
         return ""
-    parts = [f"{name}: {part['cases']} cases{_patients(part)}" for name, part in study["parts"].items()]
-    split = report["recipe"]["split"]
-    rule = f"by {split_level(report)}, stratified by class, seed {split['seed']}, {split['folds']} folds in training"
-    return f"{'; '.join(parts)}; set apart {rule}; the test part is locked as edition {report['edition']}"
-
-
-def _patients(part: Mapping[str, Any]) -> str:
-    return f" of {part['patients']} patients" if part["patients"] else ""
-
-
-def split_level(report: Report) -> str:
-    """patient, or case"""
-    study = report.get("study") or {}
-    return "patient and near duplicate" if study.get("patients") else "case and near duplicate"
+    return f"{counted(study['sources'])} (cases by source; data version {report['data_version'][:12]})"
 
 
 def labels_by_part(report: Report) -> str:
@@ -121,7 +108,8 @@ def missing(report: Report) -> str:
     if study["images"]:
         return "an image is whole or refused; none is filled in. " + excluded(report)
     empty = ", ".join(f"{name} {share:.1%}" for name, share in study["missing"].items())
-    return f"empty cells: {empty or 'none'}; the bundle's own pipeline imputes them, fitted on training cases"
+    fill = "the bundle's pipeline fills numbers with the median of the training cases; an empty category is its own"
+    return f"empty cells: {empty or 'none'}; {fill}"
 
 
 def audit(report: Report) -> str:
@@ -134,44 +122,55 @@ def audit(report: Report) -> str:
     return f"audit before training found: {found}; severe findings accepted by name: {accepted}"
 
 
-def preparation(report: Report) -> str:
-    """How a case becomes the model's input."""
-    prepare, study = report["recipe"]["prepare"], report.get("study")
-    if report["task"] != "images":
-        return f"{report['n_features']} columns; categories and empty cells are treated inside the bundle's graph"
-    size = prepare["size"]
-    shown = size if isinstance(size, int) else " x ".join(map(str, size))
-    origin = f"; originals {study['images']['size']} pixels" if study and study["images"] else ""
-    fitted = f"{prepare['fit']} to {shown} pixels, {prepare['channels']} channel(s)"
-    return f"decoded, window {prepare['window']}, {fitted}{origin}"
-
-
-def training(report: Report) -> str:
-    """How it was trained, as far as the recipe says."""
-    train = ", ".join(
-        f"{name} {value}" for name, value in report["recipe"]["train"].items() if not isinstance(value, dict)
-    )
-    return f"{report['n_train']} training cases; {train}"
-
-
-def tuning(report: Report) -> str:
-    """How values were chosen."""
-    tune = report["recipe"]["tune"]
-    if not tune["trials"]:
-        return "no tuning: the values are those of the recipe"
-    return f"{tune['trials']} trials on training folds for {tune['metric']}"
-
-
-def calibration(report: Report) -> str:
-    """How probabilities were calibrated."""
-    found = report["calibration"]
-    return f"temperature {found['temperature']:.3f}, fitted on {found['fitted_on']} ({found['n']} cases)"
+def unchecked_copies(report: Report) -> str:
+    """Which changed copies of a case the audit did not look for; empty where it recorded nothing of that."""
+    names = (report.get("study") or {}).get("unchecked")
+    return f"not looked for by the audit: {listed(names)}" if names else ""
 
 
 def performance(report: Report, names: Iterable[str] = ("roc_auc", "recall", "specificity", "brier")) -> str:
     """The main figures."""
     told = [f"{name} {interval_text(report['test'][name])}" for name in names if report["test"].get(name)]
-    return "; ".join(told) + f"; {report['n_test']} locked test cases ({counted(report['test_counts'])})"
+    cases = f"{report['n_test']} locked test cases ({counted(report['test_counts'])})"
+    return joined(baseline(report), predictive_values(report), *told, cases)
+
+
+def baseline(report: Report) -> str:
+    """The accuracy beside that of always deciding for the most frequent class."""
+    plain = report["majority"]
+    told = f"accuracy {interval_text(report['test']['accuracy'])}, where always deciding {plain['class']} has "
+    told += f"{plain['accuracy']['value']:.3f}"
+    if not (classes := plain["of_classes"]):
+        return told
+    accuracy, always = interval_text(report["over_classes"]["accuracy"]), f"always deciding {classes['class']}"
+    return f"{told}; class by class accuracy {accuracy}, where {always} has {classes['accuracy']['value']:.3f}"
+
+
+def headline(report: Report) -> str:
+    """The figures for the terminal, in three digits without intervals."""
+    test, plain, found = report["test"], report["majority"], report["predictive"]
+    told = [f"accuracy {_short(test['accuracy'])} (always {plain['class']}: {_short(plain['accuracy'])})"]
+    if found:
+        values = f"PPV {_short(found['ppv'])} and NPV {_short(found['npv'])}"
+        told.append(f"{values} with {found['prevalence']:.1%} positive")
+    return ", ".join([*told, *(f"{name} {_short(test[name])}" for name in ("recall", "roc_auc"))])
+
+
+def _short(figure: Figure) -> str:
+    value = figure["value"]
+    return "undefined" if value is None or isnan(value) else f"{value:.3f}"
+
+
+def predictive_values(report: Report) -> str:
+    """How often a decision is right: at the share of positive cases in the test set, and where the recipe names one."""
+    found = [(report["predictive"], ", as in the test set"), (report.get("at_prevalence"), " (evaluate.prevalence)")]
+    told = [
+        f"where {one['prevalence']:.1%} are positive{where}: PPV {interval_text(one['ppv'])}, "
+        f"NPV {interval_text(one['npv'])}"
+        for one, where in found
+        if one
+    ]
+    return "; ".join(told)
 
 
 def by_class(report: Report) -> str:
@@ -190,22 +189,32 @@ def subgroups(report: Report) -> str:
     return "; ".join(told)
 
 
+def miscalibration(report: Report) -> tuple[str, str] | None:
+    """What is wrong with the probabilities and the figure that shows it; an empty word where nothing is shown to be.
+
+    None where calibration cannot be assessed.
+    """
+    slope, shift = report["test"]["calibration_slope"], report["test"]["calibration_intercept"]
+    if None in (slope["lower"], slope["upper"], shift["lower"], shift["upper"]):
+        return None
+    tilt, lift = f"calibration slope {interval_text(slope)}", f"calibration intercept {interval_text(shift)}"
+    if slope["upper"] < 0:
+        return "probabilities run against the outcome", tilt
+    if shift["lower"] > 0:
+        return "risk underestimated", lift
+    if shift["upper"] < 0:
+        return "risk overestimated", lift
+    if slope["upper"] < 1:
+        return "over-confident", tilt
+    return ("under-confident", tilt) if slope["lower"] > 1 else ("", tilt)
+
+
 def abstaining(report: Report) -> str:
     """How often no class is given."""
     said = report["abstained"]
-    return (
-        f"The service would give no class for {said['n']} of {report['n_test']} test cases ({said['share']:.1%}): "
-        "too close to call, far from anything seen in training, or not a picture that the model can judge."
-    )
-
-
-def intervals(report: Report) -> str:
-    """How intervals were made."""
-    draws = report["recipe"]["evaluate"]["draws"]
-    return (
-        "95% intervals: Wilson for shares (allowing for several cases of a patient), DeLong on the logit scale for the "
-        f"AUC of single cases, else a percentile bootstrap of {draws} draws in which a patient's cases stay together"
-    )
+    reasons = f"; reasons: {counted(said['reasons'])}" if said.get("reasons") else ""
+    cases = f"{said['n']} of {report['n_test']} test cases ({said['share']:.1%})"
+    return f"The service would give no class for {cases}{reasons}."
 
 
 def software(report: Report) -> str:
@@ -230,7 +239,8 @@ def wrong(report: Report) -> str:
         return ""
     counts = report["confusion"]["counts"]
     errors = sum(n for r, row in enumerate(counts) for c, n in enumerate(row) if r != c)
-    return f"{errors} of {report['n_test']} test cases decided wrongly; report.html shows the {len(worst)} most wrong"
+    shown = f"report.html shows the {len(worst)} most wrong" if worst else ""
+    return joined(f"{errors} of {report['n_test']} test cases misclassified", shown)
 
 
 def beside(report: Report) -> str:

@@ -31,6 +31,7 @@ def study_facts(
         "parts": parts,
         "patients_in_several_parts": _torn(table),
         "duplicate_groups": len(findings["groups"]),
+        "unchecked": list(findings.get("unchecked", ())),
         "findings": [
             {name: one[name] for name in ("name", "severity", "count", "what")} for one in findings["findings"]
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medloop.evaluate import provenance, selection
 from medloop.evaluate import sentences as say
 from medloop.evaluate.checklist import Fill, items
 from medloop.evaluate.limits import limitations, limits
@@ -20,40 +21,40 @@ def _title(report: Report) -> str:
 
 
 def _abstract(report: Report) -> str:
-    return f"{_title(report)}. {say.partition(report)}. {say.performance(report)}. {limits(report)[0]}"
+    parts = provenance.partition(report)
+    return ". ".join(text for text in (_title(report), parts, say.performance(report), limits(report)[0]) if text)
 
 
 def _sizes(report: Report) -> str:
     labels = say.labels_by_part(report)
-    return (
-        labels
-        and f"{labels}; all cases that the data hold, the split being {report['recipe']['split']['test']:.0%} test"
-    )
+    return labels and say.joined(labels, say.excluded(report), provenance.assignment(report))
 
 
 def _measures(report: Report) -> str:
     return (
         "discrimination: ROC and precision-recall curves and areas; calibration: slope, intercept, ECE, Brier, plot; "
-        f"use: decision curve, sensitivity, specificity, risk against coverage. {say.intervals(report)}"
+        f"use: decision curve, sensitivity, specificity, risk against coverage. {provenance.intervals(report)}"
     )
 
 
 def _output(report: Report) -> str:
+    classes, decided = say.listed(report["classes"]), selection.threshold_choice(report)
     return (
-        f"a probability for each of {say.listed(report['classes'])}, a class by the threshold {say.threshold(report)}, "
-        "the set of classes that remain possible, or no class with the reason"
+        f"a probability for each of {classes}; a class ({decided}); the set of classes that remain possible; or no "
+        "class, with the reason"
     )
 
 
 def _fairness(report: Report) -> str:
-    names = report["recipe"]["evaluate"]["subgroups"]
+    names = list(report.get("subgroups") or {})
     return f"performance is given by {say.listed(names)}" if names else ""
 
 
 def _balance(report: Report) -> str:
-    balance = report["recipe"]["train"].get("balance", "none")
-    used = "no weighting or resampling" if balance == "none" else f"training weights: {balance}"
-    return f"{used}; {say.calibration(report)}, so the probabilities refer to the shares of those cases"
+    refers = "so the probabilities refer to the shares of the classes among the training cases"
+    if provenance.is_weighted(report):
+        refers = "which a temperature does not undo: the probabilities do not refer to the shares of the classes"
+    return f"{provenance.weighting(report)}, {refers}; {selection.calibration(report)}"
 
 
 def _heterogeneity(report: Report) -> str:
@@ -67,8 +68,8 @@ def _differences(report: Report) -> str:
     if not study:
         return ""
     return (
-        f"both parts were drawn from the same sources ({say.counted(study['sources'])}) by {say.split_level(report)}; "
-        f"classes: {say.labels_by_part(report)}"
+        f"sources of all parts: {say.counted(study['sources'])}; {provenance.assignment(report)}; "
+        f"{provenance.split_level(report)}; classes: {say.labels_by_part(report)}"
     )
 
 
@@ -90,7 +91,7 @@ def _performance(report: Report) -> str:
 def _bad_input(report: Report) -> str:
     return (
         "the service refuses what it cannot read or what lacks a column, and gives no class for what lies far from "
-        f"the training cases (limit at the {report['recipe']['export']['outlier_quantile']:.1%} quantile) or is too "
+        f"the training cases (limit at the {report['outliers']['quantile']:.1%} quantile) or is too "
         f"close to call. {say.abstaining(report)}"
     )
 
@@ -101,7 +102,7 @@ def _code(report: Report) -> str:
 
 
 def _quality(report: Report) -> str:
-    return f"{say.preparation(report)}. {say.audit(report)}" if say.audit(report) else ""
+    return f"{provenance.preparation(report)}. {say.audit(report)}" if say.audit(report) else ""
 
 
 def _outcome(report: Report) -> str:
@@ -109,19 +110,21 @@ def _outcome(report: Report) -> str:
 
 
 def _predictors(report: Report) -> str:
-    return f"{report['n_features']} values a case: {say.preparation(report)}; listed in bundle.json"
+    return f"{report['n_features']} values a case: {provenance.preparation(report)}; listed in bundle.json"
 
 
 def _building(report: Report) -> str:
-    return f"{say.model(report)}; {say.training(report)}; {say.tuning(report)}"
+    chosen = (provenance.training(report), selection.tuning(report), selection.chosen_epoch(report))
+    return say.joined(say.model(report), *chosen)
 
 
 def _recalibration(report: Report) -> str:
-    return f"none after the evaluation; before it: {say.calibration(report)}"
+    return f"none after the evaluation; before it: {selection.calibration(report)}"
 
 
 def _protocol(report: Report) -> str:
-    return f"the recipe, with the gate's rules, is stored in the bundle {report['bundle'][:12]}"
+    bundle = f"the bundle {report['bundle'][:12]}"
+    return f"the recipe as it was at the export, with the gate's rules, is in {bundle}; {provenance.evaluated(report)}"
 
 
 def _updating(report: Report) -> str:
@@ -190,12 +193,12 @@ FILLED: Mapping[str, Fill] = {
     "5a": say.sources,
     "7": _quality,
     "8a": _outcome,
-    "9a": say.preparation,
+    "9a": provenance.preparation,
     "9b": _predictors,
     "10": _sizes,
     "11": say.missing,
-    "12a": say.partition,
-    "12b": say.preparation,
+    "12a": provenance.partition,
+    "12b": provenance.preparation,
     "12c": _building,
     "12d": _heterogeneity,
     "12e": _measures,

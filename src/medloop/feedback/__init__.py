@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medloop.feedback.records import ROLES, Answered, FeedbackAway, Key, Role, Status, StoredPrediction
+from medloop.feedback.records import ROLES, Answered, FeedbackAway, Key, Role, Slice, Status, StoredPrediction
 from medloop.settings import FeedbackSettings
 
 if TYPE_CHECKING:
     from medloop.feedback.store import Feedback
 
-__all__ = ["ROLES", "Answered", "FeedbackAway", "Key", "Role", "Status", "StoredPrediction", "open_feedback"]
+__all__ = ["ROLES", "Answered", "FeedbackAway", "Key", "Role", "Slice", "Status", "StoredPrediction", "open_feedback"]
 
 
 def open_feedback(settings: FeedbackSettings, *, root: Path, migrate: bool = False) -> Feedback:

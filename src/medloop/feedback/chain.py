@@ -23,6 +23,7 @@ from medloop.storage import atomic_file, file_lock
 
 FIRST = "0" * 64
 ALARM = "alarm"
+USES = ("entry", "head", "text", "patient")
 LOG = logging.getLogger(__name__)
 
 _HEAD, _ENTRY = tables.journal_head.c, tables.journal.c
@@ -74,9 +75,7 @@ class Signer:
     """Signs with one key for each use, so that no signature can stand for another."""
 
     def __init__(self, secret: bytes) -> None:
-        self._keys = {
-            use: hmac.digest(secret, f"medloop {use}".encode(), "sha256") for use in ("entry", "head", "text")
-        }
+        self._keys = {use: hmac.digest(secret, f"medloop {use}".encode(), "sha256") for use in USES}
 
     def entry(self, digest: str) -> str:
         """The signature of an entry."""
@@ -89,6 +88,11 @@ class Signer:
     def text(self, text: str) -> str:
         """A hash that nobody can guess a short text from."""
         return self._sign("text", text)
+
+    @property
+    def patient_key(self) -> bytes:
+        """A key that hides patients, and nothing of the journal's own can be signed with."""
+        return self._keys["patient"]
 
     def accepts(self, head: Head) -> bool:
         """Whether this key signed the head; that of an empty journal has no signature."""

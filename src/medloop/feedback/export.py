@@ -25,7 +25,7 @@ Line = dict[str, Any]
 
 
 def accepted_cases(connection: Connection, inputs: Inputs) -> list[Line]:
-    """One case for each input, oldest first, however often it was corrected."""
+    """One case for each input or slice, oldest first, however often it was corrected."""
     corrections, predictions = tables.corrections.c, tables.predictions.c
     query = (
         select(tables.corrections, tables.predictions)
@@ -34,25 +34,37 @@ def accepted_cases(connection: Connection, inputs: Inputs) -> list[Line]:
         .order_by(corrections.at, corrections.id)
         .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
     )
-    cases: dict[str, Line] = {}
+    cases: dict[str, list[Line]] = {}
     for row in connection.execute(query):
         address = row.predictions_input or row.predictions_id
-        cases.setdefault(address, _case(row._mapping, inputs))
-    return list(cases.values())
+        cases.setdefault(address, _cases(row._mapping, inputs))
+    return [case for some in cases.values() for case in some]
 
 
-def _case(row: Any, inputs: Inputs) -> Line:
+def _cases(row: Any, inputs: Inputs) -> list[Line]:
+    """One case, or the slices of a patient, who was corrected as a whole."""
+    if row["predictions_slices"] is None:
+        return [_case(row, inputs, row["predictions_input"])]
+    told = {"patient_id": row["predictions_patient"], "group_id": row["predictions_patient"]}
+    slices = json.loads(row["predictions_slices"])
+    return [
+        {**_case(row, inputs, address), "case_id": f"{row['corrections_id']}.{number}", **told}
+        for number, (address, _, _) in enumerate(slices)
+    ]
+
+
+def _case(row: Any, inputs: Inputs, address: str) -> Line:
     is_image = row["predictions_kind"] == "image"
-    place = inputs.place_of(row["predictions_input"]) if is_image else None
+    place = inputs.place_of(address) if is_image else None
     values = json.loads(row["predictions_row"]) if row["predictions_row"] is not None else None
     kept = place is not None if is_image else values is not None
     return {
         "case_id": row["corrections_id"],
-        "group_id": row["predictions_input"],
+        "group_id": address,
         "path": place,
         "label": row["corrections_label"],
         "source": SOURCE,
-        "file_sha256": row["predictions_input"] if is_image else None,
+        "file_sha256": address if is_image else None,
         "quarantined": None if kept else "the input is not kept, or not any more",
         "prediction_id": row["predictions_id"],
         "predicted": row["predictions_label"],

@@ -9,6 +9,7 @@ import struct
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from medloop.case import Row
 from medloop.errors import UserError
@@ -155,9 +156,15 @@ class RemoteInputs(Inputs):
         return f"{self._uri}/{address[:2]}/{address}.png"
 
 
-def input_of(stored: StoredPrediction, inputs: Inputs) -> Row | bytes | None:
-    """The row or the picture that an answer was given for; None where it is not kept."""
-    return stored.row if stored.kind == "table" else inputs.get(stored.input)
+def input_of(stored: StoredPrediction, inputs: Inputs, number: int = 0) -> Row | bytes | None:
+    """The row or the picture that an answer was given for, or one of its slices; None where it is not kept."""
+    return stored.row if stored.kind == "table" else inputs.get(stored.addresses[number])
+
+
+def inputs_of(stored: StoredPrediction, inputs: Inputs) -> Any:
+    """All that an answer was given for, as a list; None where some of it is not kept."""
+    found = [input_of(stored, inputs, number) for number in range(len(stored.addresses))]
+    return None if any(one is None for one in found) else found
 
 
 def open_inputs(place: str, root: Path, outbox: Path, *, days: int) -> Inputs:

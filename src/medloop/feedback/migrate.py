@@ -13,7 +13,7 @@ from medloop.feedback.database import Database, explained
 from medloop.feedback.tables import FIRST_HEAD, journal_head, metadata
 from medloop.storage import file_lock
 
-NEWEST = "0001"
+NEWEST = "0002"
 SCRIPTS = Path(__file__).with_name("migrations")
 # Any number that nobody else locks.
 UPGRADE_LOCK = 7_301_934

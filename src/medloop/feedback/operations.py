@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -14,10 +14,11 @@ from medloop.case import Prediction
 from medloop.errors import UnknownName, UserError
 from medloop.feedback import tables
 from medloop.feedback.chain import Event, Signer, canonical, sha256_text
-from medloop.feedback.records import Answered, StoredPrediction, now
+from medloop.feedback.records import Answered, KeptSlice, StoredPrediction, now
 from medloop.feedback.transactions import Transaction
 
 PREDICTION, CORRECTION = "prediction", "correction"
+OF_PATIENTS = ("patient", "slices")
 LONGEST_VALUE = 200
 _INSERT = insert(tables.predictions)
 
@@ -28,6 +29,7 @@ NOTES: dict[str, frozenset[str]] = {
     "swap": frozenset({"version", "bundle", "previous", "found"}),
     "promotion": frozenset({"version", "bundle", "previous", "by"}),
     "rollback": frozenset({"version", "bundle", "previous", "by"}),
+    "reference": frozenset({"version", "bundle", "previous", "by"}),
     "refusal": frozenset({"status", "error", "method", "route", "key", "role", "trace_id"}),
 }
 
@@ -52,12 +54,15 @@ class Operation:
 
     @classmethod
     def from_line(cls, line: str) -> Operation:
-        """From a line of the spool."""
-        return cls(**json.loads(line))
+        """From a line of the spool, perhaps of a medloop that knew of no patients."""
+        operation = cls(**json.loads(line))
+        if operation.kind != PREDICTION:
+            return operation
+        return replace(operation, values={**dict.fromkeys(OF_PATIENTS), **operation.values})
 
 
-def operation_of(answered: Answered, *, address: str, keep_row: bool, signer: Signer) -> Operation:
-    """The answer as a row, and the entry that binds the row."""
+def operation_of(answered: Answered, *, addresses: Sequence[str], keep_row: bool, signer: Signer) -> Operation:
+    """The answer as a row, and the entry that binds the row; an address for the input, or one for each slice."""
     prediction = answered.prediction
     row = canonical(answered.row) if answered.row is not None else None
     width, height = answered.size or (None, None)
@@ -73,19 +78,32 @@ def operation_of(answered: Answered, *, address: str, keep_row: bool, signer: Si
         "answer": canonical(vars(prediction)),
         "key": answered.key,
         "trace_id": answered.trace_id,
-        "input": signer.text(row) if row is not None else address,
+        "input": signer.text(row) if row is not None else _address_of(answered, addresses),
         "row": row if keep_row else None,
         "width": width,
         "height": height,
+        "patient": answered.patient,
+        "slices": _slices_of(answered, addresses) if answered.slices else None,
     }
     content = {name: values[name] for name in ("label", "abstained", "version", "bundle", "key", "trace_id", "input")}
     content["digest"] = digest_of(values)
     return Operation(kind=PREDICTION, ref=prediction.id, at=at, values=values, content=content)
 
 
+def _address_of(answered: Answered, addresses: Sequence[str]) -> str:
+    """The same for the same input, whatever the order of its slices."""
+    return sha256_text(canonical(sorted(addresses))) if answered.slices else addresses[0]
+
+
+def _slices_of(answered: Answered, addresses: Sequence[str]) -> str:
+    return canonical([[address, *one.size] for one, address in zip(answered.slices, addresses, strict=True)])
+
+
 def digest_of(values: Any) -> str:
     """The hash that binds a stored answer to its entry; the row's values are bound through `input`."""
-    names = ("id", "at", "kind", "answer", "key", "trace_id", "input", "width", "height")
+    names = ["id", "at", "kind", "answer", "key", "trace_id", "input", "width", "height"]
+    # Answers for no patient are bound as they were before there were any.
+    names += [name for name in OF_PATIENTS if values[name] is not None]
     return sha256_text(canonical([values[name] for name in names]))
 
 
@@ -132,4 +150,8 @@ def stored_prediction(row: Any) -> StoredPrediction:
         input=row.input,
         row=json.loads(row.row) if row.row is not None else None,
         size=(row.width, row.height) if row.width is not None else None,
+        patient=row.patient,
+        slices=tuple(
+            KeptSlice(input=address, size=(width, height)) for address, width, height in json.loads(row.slices or "[]")
+        ),
     )

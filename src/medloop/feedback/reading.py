@@ -14,7 +14,7 @@ from medloop.case import Row
 from medloop.errors import UserError
 from medloop.feedback import tables
 from medloop.feedback.database import Database, database_url
-from medloop.feedback.inputs import Inputs, input_of, open_inputs
+from medloop.feedback.inputs import Inputs, inputs_of, open_inputs
 from medloop.feedback.migrate import NEWEST, form_of
 from medloop.feedback.operations import stored_prediction
 from medloop.feedback.records import StoredPrediction
@@ -82,9 +82,10 @@ class Reader:
             row = connection.execute(query).one_or_none()
         return Mark(at=row.at, id=row.id) if row is not None else BEGINNING
 
-    def input_of(self, stored: StoredPrediction) -> Row | bytes | None:
-        """The row or the picture, as far as it is kept."""
-        return input_of(stored, self._inputs)
+    def inputs_of(self, stored: StoredPrediction) -> list[Row] | list[bytes] | None:
+        """The row, the picture or all slices of the patient; None where some of it is not kept."""
+        found: list[Row] | list[bytes] | None = inputs_of(stored, self._inputs)
+        return found
 
     def corrected(self, ids: Sequence[str]) -> dict[str, str]:
         """The labels that reviewers accepted for these answers."""

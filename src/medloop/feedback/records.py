@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -36,8 +37,28 @@ class NotFound(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slice:
+    """One picture of a patient's; `png` holds pixels and nothing else."""
+
+    png: bytes | None = None
+    sha256: str = ""
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptSlice:
+    """One picture of a patient's as it was stored; `input` is the address of what was kept."""
+
+    input: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answered:
-    """One answer that is about to leave, with what it was given for; `input_png` holds pixels and nothing else."""
+    """One answer that is about to leave, with what it was given for; `input_png` holds pixels and nothing else.
+
+    An answer for a patient has slices in the place of one input; the patient is a keyed hash.
+    """
 
     prediction: Prediction
     kind: Literal["image", "table"]
@@ -47,6 +68,8 @@ class Answered:
     input_png: bytes | None = None
     row: Row | None = None
     size: tuple[int, int] | None = None
+    patient: str | None = None
+    slices: Sequence[Slice] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +84,13 @@ class StoredPrediction:
     input: str
     row: Row | None
     size: tuple[int, int] | None
+    patient: str | None = None
+    slices: tuple[KeptSlice, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of all that the answer was given for."""
+        return tuple(one.input for one in self.slices) or (self.input,)
 
 
 @dataclass(frozen=True, kw_only=True)

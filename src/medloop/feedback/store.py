@@ -17,7 +17,7 @@ from medloop.feedback.chain import Chain, load_signer, stored_head
 from medloop.feedback.database import Database, database_url, is_stateless
 from medloop.feedback.delivery import Delivery
 from medloop.feedback.export import accepted_cases, write_cases
-from medloop.feedback.inputs import Inputs, input_of, open_inputs
+from medloop.feedback.inputs import Inputs, input_of, inputs_of, open_inputs
 from medloop.feedback.journal import Journal
 from medloop.feedback.keys import Keys
 from medloop.feedback.migrate import bring_up
@@ -73,9 +73,10 @@ class Feedback:
         keep = self.settings.keep_inputs
         operations = []
         for answered in served:
-            png = answered.input_png
-            address = self._inputs.put(png) if keep and png is not None else answered.input_sha256
-            operations.append(operation_of(answered, address=address, keep_row=keep, signer=self._signer))
+            given = [(one.png, one.sha256) for one in answered.slices]
+            given = given or [(answered.input_png, answered.input_sha256)]
+            addresses = [self._inputs.put(png) if keep and png is not None else sha256 for png, sha256 in given]
+            operations.append(operation_of(answered, addresses=addresses, keep_row=keep, signer=self._signer))
         return self._delivery.submit(operations, enough=enough)
 
     def record(self, served: Sequence[Answered]) -> None:
@@ -93,9 +94,19 @@ class Feedback:
             row = connection.execute(query).one_or_none()
         return stored_prediction(row) if row is not None else None
 
-    def input_of(self, stored: StoredPrediction) -> Row | bytes | None:
-        """The row or the picture that an answer was given for; None where it is not kept."""
-        return input_of(stored, self._inputs)
+    def input_of(self, stored: StoredPrediction, number: int = 0) -> Row | bytes | None:
+        """The row or the picture that an answer was given for, or one of its slices; None where it is not kept."""
+        return input_of(stored, self._inputs, number)
+
+    def inputs_of(self, stored: StoredPrediction) -> list[Row] | list[bytes] | None:
+        """All that an answer was given for; None where some of it is not kept."""
+        found: list[Row] | list[bytes] | None = inputs_of(stored, self._inputs)
+        return found
+
+    @property
+    def patient_key(self) -> bytes:
+        """The key under which patients are hidden where the settings have none of their own."""
+        return self._signer.patient_key
 
     def correct(
         self, prediction_id: str, label: str, reason: str, who: str, *, idempotency: str | None = None

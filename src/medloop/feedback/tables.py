@@ -23,6 +23,9 @@ predictions = Table(
     Column("row", Text),
     Column("width", Integer),
     Column("height", Integer),
+    # Of an answer for a patient: the keyed hash, and by JSON the address, width and height of every slice.
+    Column("patient", Text),
+    Column("slices", Text),
     Index("predictions_at", "at"),
     Index("predictions_input", "input"),
 )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, erfc, isfinite, log, sqrt
-from statistics import NormalDist
+from math import erfc, isfinite, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,16 @@ from medloop.errors import UnknownName
 from medloop.metrics import METRICS
 from medloop.metrics.bootstrap import group_numbers, paired_bootstrap
 from medloop.metrics.delong import place
-from medloop.metrics.estimate import NAN, Comparison, joined, normal_quantile, perfect_bound, same
+from medloop.metrics.estimate import NAN, Comparison, joined, normal_quantile, perfect_bound, same, tail
 from medloop.metrics.metric import BoolArray, Metric, checked
 from medloop.metrics.view import FloatArray, IntArray
 
 # Where fewer patients than this are decided differently, how alike a patient's cases are cannot be estimated.
 FEW_DIFFERENT = 10
 HALVINGS = 60
+# Below so many draws beyond a bound, the bound is taken from a lower level.
+MIN_DRAWS_BEYOND = 20
+DRAWN_LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,23 +85,37 @@ def gain(
     """How much nearer to the ideal the first is than the second; above 0 is better, whichever way the metric runs."""
     if name not in METRICS:
         raise UnknownName("a metric", name, METRICS)
-    metric = METRICS[name]
-    (y, a), (_, b) = checked(y_true, first), checked(y_true, second)
-    numbers, count = group_numbers(groups, n=y.size)
-    both = Both(y=y, a=a, b=b, numbers=numbers)
+    metric, both = METRICS[name], both_of(y_true, first, second, groups=groups)
     if (mask := _trials(metric, both)) is not None:
         return _gain_of_proportion(both.only(mask), level=level)
-    if metric is METRICS["roc_auc"] and a.shape[1] == 2:
+    if _is_area(metric, both):
         return _gain_of_area(both, level=level)
-    clusters = None if count == y.size else numbers
-    found = paired_bootstrap(_nearness(metric), y, a, b, groups=clusters, draws=draws, seed=seed, level=level)
-    return _mended(found, metric, both, level=level)
+    clusters = None if np.unique(both.numbers).size == both.y.size else both.numbers
+    # So few draws lie beyond a higher level that its bounds are drawn out from those of a lower one.
+    drawn = level if draws * tail(level) >= MIN_DRAWS_BEYOND else min(level, DRAWN_LEVEL)
+    found = paired_bootstrap(
+        _nearness(metric), both.y, both.a, both.b, groups=clusters, draws=draws, seed=seed, level=drawn
+    )
+    return _mended(_stretched(found, normal_quantile(level) / normal_quantile(drawn)), metric, both, level=level)
 
 
-def cases_needed_for_gain(n: int, *, reach: float, room: float, power: float, level: float = 0.95) -> int:
-    """Cases from which on a bound clears a limit that lies `room` away, if now it reaches so far on n cases."""
-    spread = reach / normal_quantile(level)
-    return ceil(n * ((normal_quantile(level) + NormalDist().inv_cdf(power)) * spread / room) ** 2)
+def both_of(y_true: Any, first: Any, second: Any, *, groups: Any = None) -> Both:
+    """The cases with what two classifiers say of them, checked."""
+    (y, a), (_, b) = checked(y_true, first), checked(y_true, second)
+    return Both(y=y, a=a, b=b, numbers=group_numbers(groups, n=y.size)[0])
+
+
+def compared_pairs(name: str, both: Both) -> Pairs | None:
+    """How many cases only one of the two decides rightly, where the metric is a share of cases."""
+    mask = _trials(METRICS[name], both)
+    return None if mask is None or not mask.any() else _pairs(both.only(mask))
+
+
+def compared_areas(name: str, both: Both) -> tuple[Area, Area] | None:
+    """The two areas under the curve, where these are what is compared."""
+    if not _is_area(METRICS[name], both):
+        return None
+    return _area(both, both.a[:, 1]), _area(both, both.b[:, 1])
 
 
 def paired_score_interval(pairs: Pairs, *, level: float = 0.95) -> tuple[float, float]:
@@ -132,6 +148,17 @@ def _score(pairs: Pairs, delta: float) -> float:
     return apart / sqrt(variance)
 
 
+def _is_area(metric: Metric, both: Both) -> bool:
+    return metric is METRICS["roc_auc"] and both.a.shape[1] == 2
+
+
+def _stretched(found: Comparison, factor: float) -> Comparison:
+    """The interval with both its arms longer by the factor."""
+    middle = found.difference
+    lower, upper = middle - factor * (middle - found.lower), middle + factor * (found.upper - middle)
+    return found if factor == 1 else replace(found, lower=lower, upper=upper)
+
+
 def _trials(metric: Metric, both: Both) -> BoolArray | None:
     """The cases of which the metric is the share decided rightly, whatever is decided; none for other metrics."""
     if metric.of == "cases":
@@ -142,27 +169,31 @@ def _trials(metric: Metric, both: Both) -> BoolArray | None:
 
 
 def _gain_of_proportion(both: Both, *, level: float) -> Comparison:
-    y, numbers = both.y, both.numbers
+    y = both.y
     if not y.size:
         return Comparison(difference=NAN, lower=NAN, upper=NAN, p_value=NAN, n=0, method="none", note="no such cases")
-    right_a, right_b = np.argmax(both.a, axis=1) == y, np.argmax(both.b, axis=1) == y
-    apart = right_a.astype(np.float64) - right_b
-    units, method = effective_size(apart, numbers), "score interval of paired shares (Tango)"
-    if units != y.size:
-        method += f", {y.size} cases worth {units:.0f} of separate patients"
-    share = units / y.size
-    pairs = Pairs(n=units, only_first=share * float((apart > 0).sum()), only_second=share * float((apart < 0).sum()))
+    pairs, method = _pairs(both), "score interval of paired shares (Tango)"
+    if pairs.n != y.size:
+        method += f", {y.size} cases worth {pairs.n:.0f} of separate patients"
     lower, upper = paired_score_interval(pairs, level=level)
     different = pairs.only_first + pairs.only_second
     z = abs(pairs.only_first - pairs.only_second) / sqrt(different) if different else 0.0
     return Comparison(
-        difference=float(apart.mean()),
+        difference=pairs.difference,
         lower=lower,
         upper=upper,
         p_value=erfc(z / sqrt(2)),
         n=y.size,
         method=method,
     )
+
+
+def _pairs(both: Both) -> Pairs:
+    right_a, right_b = np.argmax(both.a, axis=1) == both.y, np.argmax(both.b, axis=1) == both.y
+    apart = right_a.astype(np.float64) - right_b
+    units = effective_size(apart, both.numbers)
+    share = units / both.y.size
+    return Pairs(n=units, only_first=share * float((apart > 0).sum()), only_second=share * float((apart < 0).sum()))
 
 
 def effective_size(apart: FloatArray, numbers: IntArray) -> float:
@@ -194,6 +225,9 @@ def _gain_of_area(both: Both, *, level: float) -> Comparison:
         return Comparison(
             difference=NAN, lower=NAN, upper=NAN, p_value=NAN, n=n, method="none", note="undefined: only one class"
         )
+    if _order_alike(both.a[:, 1], both.b[:, 1]):
+        note = "both order the cases alike"
+        return Comparison(difference=0.0, lower=0.0, upper=0.0, p_value=1.0, n=n, method=method, note=note)
     spread = float(np.sqrt(((first.parts - second.parts) ** 2).sum()))
     difference, z = first.auc - second.auc, normal_quantile(level)
     p_value = erfc(abs(difference) / spread / sqrt(2)) if spread else 1.0 if difference == 0 else 0.0
@@ -210,6 +244,13 @@ def _gain_of_area(both: Both, *, level: float) -> Comparison:
         method=f"exact bound for {first.patients} patients",
         note="the areas do not vary",
     )
+
+
+def _order_alike(first: FloatArray, second: FloatArray) -> bool:
+    """Whether one score only renames the other: all cases in the same order, and hardly any of them tied."""
+    _, ranks = np.unique(first, return_inverse=True)
+    _, others = np.unique(second, return_inverse=True)
+    return np.array_equal(ranks, others) and 2 * (int(ranks.max(initial=0)) + 1) > ranks.size
 
 
 def _area(both: Both, score: FloatArray) -> Area:
@@ -231,11 +272,11 @@ def _area_bound(first: Area, second: Area, z: float) -> float:
     low, high = -1.0, first.auc - second.auc
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _are_further_apart(first, second, middle, z) else (low, middle)
+        low, high = (middle, high) if are_further_apart(first, second, middle, z) else (low, middle)
     return low
 
 
-def _are_further_apart(first: Area, second: Area, delta: float, z: float) -> bool:
+def are_further_apart(first: Area, second: Area, delta: float, z: float) -> bool:
     """Whether the areas contradict this difference; the one that it lowers is moved, away from 1, and both compared."""
     here, there = first.auc - max(0.0, delta), second.auc + min(0.0, delta)
     if min(here, there) <= 0:

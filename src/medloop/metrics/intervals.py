@@ -11,6 +11,7 @@ import numpy as np
 
 from medloop.errors import UnknownName
 from medloop.metrics import METRICS
+from medloop.metrics.area import auc_interval
 from medloop.metrics.bootstrap import bootstrap, bootstrap_each, group_numbers, paired_bootstrap
 from medloop.metrics.delong import delong, delong_paired
 from medloop.metrics.estimate import NAN, Comparison, Interval, joined, perfect_bound, same
@@ -29,6 +30,7 @@ __all__ = [
     "Comparison",
     "Discordance",
     "Interval",
+    "auc_interval",
     "bootstrap",
     "bootstrap_each",
     "cases_needed_for_lower_bound",
@@ -138,7 +140,7 @@ def _measured(name: str, y_true: Any, y_prob: Any, groups: Any) -> Measured:
 
 
 def _closed_form(one: Measured, *, level: float) -> Interval | None:
-    """Undefined, Wilson or DeLong; none where only the bootstrap will do."""
+    """Undefined, Wilson or the area's score interval; none where only the bootstrap will do."""
     value = one.metric(one.y, one.p)
     if isnan(value):
         return Interval(value=NAN, lower=NAN, upper=NAN, n=one.y.size, method="none", note=_why_undefined(one))
@@ -148,8 +150,8 @@ def _closed_form(one: Measured, *, level: float) -> Interval | None:
         if one.clustered:
             return wilson_clustered(right[trials], one.numbers[trials], level=level)
         return wilson(int(right[trials].sum()), int(trials.sum()), level=level)
-    if one.metric is METRICS["roc_auc"] and one.binary and not one.clustered:
-        return delong(one.y, one.p[:, 1], level=level)
+    if one.metric is METRICS["roc_auc"] and one.binary:
+        return auc_interval(one.y, one.p[:, 1], groups=one.numbers, level=level)
     return None
 
 
@@ -182,4 +184,4 @@ def _noted(interval: Interval, one: Measured) -> Interval:
         count = one.units(mask)
         if count < FEW:
             few.append(f"only {count} groups with {name}" if one.clustered else f"only {count} {name}")
-    return replace(interval, note=joined(interval.note, *few))
+    return replace(interval, note=joined(*few, interval.note))

@@ -11,6 +11,15 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 
+# Before the name of a metric that is measured on the classes as they are, whichever of them count as positive.
+BY_CLASS = "class_"
+
+
+def has_two_views(classes: Sequence[str], positive: Sequence[str]) -> bool:
+    """Whether positive or negative leaves out which of several classes a case is of."""
+    return bool(positive) and len(classes) > 2
+
+
 def positive_view(
     y: IntArray, probabilities: FloatArray, classes: Sequence[str], positive: Sequence[str]
 ) -> tuple[IntArray, FloatArray]:

@@ -55,7 +55,8 @@ def _is_classifier(path: Path) -> bool:
 def _go_on_from(network: Classifier, path: Path) -> None:
     from safetensors.torch import load_file
 
-    stored, own = load_file(path), network.state_dict()
+    own = network.state_dict()
+    stored = {name: value for name, value in load_file(path).items() if name not in network.left_out}
     heads = {name for name in own if name.startswith("head.")}
     strange = [name for name in own.keys() | stored.keys() if name not in own or name not in stored]
     strange += [name for name in own.keys() & stored.keys() if own[name].shape != stored[name].shape]

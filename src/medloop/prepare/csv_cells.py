@@ -19,12 +19,15 @@ def read_cells(path: Path) -> tuple[list[str], Cells]:
     """Header and rows of a CSV file whose shape is sound."""
     if not path.is_file():
         raise UserError("a table must be a CSV file", found=f"{path.name} is not a file", hint="mend the path")
-    rows = _rows(_decoded(path), path.name)
+    return cells_in(path.read_bytes(), path.name)
+
+
+def cells_in(content: bytes, name: str) -> tuple[list[str], Cells]:
+    """Header and rows of the content of a CSV file, which errors call by this name."""
+    rows = _rows(_decoded(content, name), name)
     if len(rows) < 2:
-        raise RejectedInput(
-            f"{path.name} must have a header and rows", found=f"{len(rows)} lines", hint="export it again"
-        )
-    return _checked_shape(rows, path.name)
+        raise RejectedInput(f"{name} must have a header and rows", found=f"{len(rows)} lines", hint="export it again")
+    return _checked_shape(rows, name)
 
 
 def is_number(text: str) -> bool:
@@ -48,18 +51,17 @@ def finite_number(text: str, *, column: str, row: int) -> float:
     return value
 
 
-def _decoded(path: Path) -> str:
-    content = path.read_bytes()
+def _decoded(content: bytes, name: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise RejectedInput(
-            f"{path.name} must be UTF-8", found=f"another encoding in line {line}", hint="save it as CSV UTF-8"
+            f"{name} must be UTF-8", found=f"another encoding in line {line}", hint="save it as CSV UTF-8"
         ) from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise RejectedInput(f"{path.name} must be text", found=f"a NUL byte in line {line}", hint="export it again")
+        raise RejectedInput(f"{name} must be text", found=f"a NUL byte in line {line}", hint="export it again")
     return text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medloop.prepare.dicom_meta import Identifiers, keyed_hash
 from medloop.prepare.header import Header, read_header, sniff
 from medloop.prepare.refuse import cut_off, reject, shielded
-from medloop.prepare.rule import WINDOWS, Decoded, DecodeLimits, DecodeRule, Format, Pixels
+from medloop.prepare.rule import WINDOWS, Decoded, DecodeLimits, DecodeRule, Format, Frames, Pixels
 from medloop.prepare.window import by_table, scale, spread
 
 if TYPE_CHECKING:
@@ -31,8 +31,11 @@ __all__ = [
     "decode",
     "decode_apart",
     "decode_picture",
+    "each_frame",
     "flatten",
     "keyed_hash",
+    "lossless_png",
+    "only",
     "pixel_hash",
     "plain",
     "sniff",
@@ -53,18 +56,38 @@ def decode(
     patient_key: bytes | None = None,
 ) -> Decoded:
     """Decodes in this process; files of strangers belong into a Sandbox, which has the same method."""
-    decoded, identifiers = decode_apart(data, rule, limits)
-    return identifiers.attach(decoded, patient_key)
+    frames, identifiers = decode_apart(data, rule, limits)
+    return identifiers.attach(only(frames), patient_key)
 
 
-def decode_apart(data: bytes, rule: DecodeRule, limits: DecodeLimits) -> tuple[Decoded, Identifiers]:
-    """Decodes, and gives the identifiers apart, so that the key need not be where strangers' files are read."""
+def decode_apart(data: bytes, rule: DecodeRule, limits: DecodeLimits, *, start: int = 0) -> tuple[Frames, Identifiers]:
+    """Decodes frames, and gives the identifiers apart, so that the key need not be where strangers' files are read."""
     header = read_header(data, limits)
     if header.format != "dicom":
-        return decode_picture(data, header, rule), Identifiers()
+        return Frames([decode_picture(data, header, rule)], 1), Identifiers()
     from medloop.prepare.dicom import decode_dicom
 
-    return decode_dicom(data, rule, limits)
+    return decode_dicom(data, rule, limits, start=start)
+
+
+def only(frames: Frames) -> Decoded:
+    """The one picture of a file, where the caller has room for no more."""
+    if frames.total > 1:
+        raise reject(
+            f"a file of {frames.total} frames",
+            must="a file must hold one picture here",
+            hint="send it where patients are answered, or set prepare.frame: first or middle",
+        )
+    return frames.pictures[0]
+
+
+def each_frame(ask: Callable[[int], Frames]) -> Iterator[Decoded]:
+    """All frames of a file, asked for some at a time, by the number of the first."""
+    done, total = 0, 1
+    while done < total:
+        some, total = ask(done)
+        yield from some
+        done += len(some)
 
 
 def decode_picture(data: bytes, header: Header, rule: DecodeRule) -> Decoded:
@@ -102,6 +125,14 @@ def pixel_hash(pixels: Pixels) -> str:
 def _digest_of(shape: tuple[int, ...]) -> hashlib._Hash:
     """Most pictures of a set have the same shape."""
     return hashlib.sha256(repr(shape).encode())
+
+
+def lossless_png(pixels: Pixels) -> bytes:
+    """A PNG of these very pixels, quickly written and with nothing beside them."""
+    import cv2
+
+    picture = np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels
+    return bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
 
 
 def turn(pixels: Pixels, orientation: int) -> Pixels:

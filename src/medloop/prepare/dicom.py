@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from medloop.prepare.dicom_meta import IDENTIFIERS, KEPT, USED, Identifiers, fra
 from medloop.prepare.dicom_walk import Outline, walk
 from medloop.prepare.header import check_frames, check_size, jpeg_size
 from medloop.prepare.refuse import malformed, reject, shielded
-from medloop.prepare.rule import Decoded, DecodeLimits, DecodeRule, Pixels
+from medloop.prepare.rule import Decoded, DecodeLimits, DecodeRule, Frames, Pixels
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -30,11 +30,11 @@ _BY_GDCM = {f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 81)}
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
 
-def decode_dicom(data: bytes, rule: DecodeRule, limits: DecodeLimits) -> tuple[Decoded, Identifiers]:
-    """Decodes one frame, and gives the identifiers apart, for the caller to hash."""
+def decode_dicom(data: bytes, rule: DecodeRule, limits: DecodeLimits, *, start: int = 0) -> tuple[Frames, Identifiers]:
+    """Decodes the frames that the rule chooses, some from one on, and gives the identifiers apart, to be hashed."""
     outline = walk(data, limits)
     with _quiet():
-        return shielded(lambda: _decode(outline, rule, limits), lambda: malformed("its values cannot be read"))
+        return shielded(lambda: _decode(outline, rule, limits, start), lambda: malformed("its values cannot be read"))
 
 
 @contextmanager
@@ -53,17 +53,27 @@ def _quiet() -> Iterator[None]:
             logger.disabled = was
 
 
-def _decode(outline: Outline, rule: DecodeRule, limits: DecodeLimits) -> tuple[Decoded, Identifiers]:
+def _decode(outline: Outline, rule: DecodeRule, limits: DecodeLimits, start: int) -> tuple[Frames, Identifiers]:
     dataset = _read(outline)
     shape = _read_shape(dataset)
-    index = _choose_frame(shape.frames, rule, limits)
-    _check_pixel_data(dataset, outline, shape, index)
+    chosen = _choose_frames(shape.frames, rule, limits)
+    _check_pixel_data(dataset, outline, shape, chosen[0])
     check_size(shape.columns, shape.rows, limits)
+    at_once = max(1, min(limits.frames_at_once, limits.max_pixels // (shape.columns * shape.rows)))
+    pictures = []
+    for index in chosen[start : start + at_once]:
+        if outline.encapsulated:
+            _check_stream(dataset, shape, index)
+        pictures.append(_decode_frame(dataset, shape, index, rule))
+    return Frames(pictures, len(chosen)), Identifiers.of(dataset)
+
+
+def _decode_frame(dataset: Dataset, shape: Shape, index: int, rule: DecodeRule) -> Decoded:
     lookup = frame_values(dataset, index)
     # Before the pixels are decoded, since a wrong slope is cheap to find.
     tone = None if shape.colour else grey_tone(dataset, lookup, shape, rule)
     stored = _read_frame(dataset, shape, index)
-    decoded = Decoded(
+    return Decoded(
         pixels=tone(stored) if tone else _colour(dataset, stored, shape),
         mode=shape.photometric,
         format="dicom",
@@ -72,7 +82,6 @@ def _decode(outline: Outline, rule: DecodeRule, limits: DecodeLimits) -> tuple[D
         bits=shape.stored,
         meta=reduce_header(lookup),
     )
-    return decoded, Identifiers.of(dataset)
 
 
 def _read(outline: Outline) -> Dataset:
@@ -141,15 +150,17 @@ def _check_photometric(name: str, samples: int) -> None:
         raise malformed(f"{samples} samples a pixel for {name if grey else 'a colour image'}")
 
 
-def _choose_frame(frames: int, rule: DecodeRule, limits: DecodeLimits) -> int:
+def _choose_frames(frames: int, rule: DecodeRule, limits: DecodeLimits) -> Sequence[int]:
     check_frames(frames, limits.max_dicom_frames)
     if frames > 1 and rule.frame == "refuse":
         raise reject(
             f"a DICOM file of {frames} frames",
             must="a DICOM file must hold one frame, where the rule chooses none",
-            hint="split it, or set frame: first or frame: middle in the recipe",
+            hint="set prepare.frame in the recipe: first, middle, or all for a model that decides per patient",
         )
-    return frames // 2 if rule.frame == "middle" else 0
+    if rule.frame == "all":
+        return range(frames)
+    return [frames // 2 if rule.frame == "middle" else 0]
 
 
 def _check_pixel_data(dataset: Dataset, outline: Outline, shape: Shape, index: int) -> None:

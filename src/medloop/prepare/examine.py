@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medloop.errors import RejectedInput
-from medloop.prepare.decode import DEFAULT_LIMITS, pixel_hash
-from medloop.prepare.rule import MetaValue
+from medloop.prepare.decode import DEFAULT_LIMITS, DEFAULT_RULE, each_frame, lossless_png, only, pixel_hash
+from medloop.prepare.rule import Decoded, DecodeRule, Frames, MetaValue
 from medloop.prepare.sandbox import Sandbox
 from medloop.storage import sha256_bytes, sha256_file
 
@@ -43,11 +43,15 @@ class Facts(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """The facts of a chunk of files: the hashes of a kind in one text, all else in lists, but for lists of nothing."""
+    """The facts of a chunk of files: the hashes of a kind in one text, all else in lists, but for lists of nothing.
 
-    files: int
+    A file whose frames were written out has facts of each: `frames` says of how many, and 0 of a file that stays whole.
+    """
+
+    rows: int
     hashes: dict[str, str]
     lists: dict[str, tuple[Any, ...]]
+    frames: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,41 +60,75 @@ class Examiner:
 
     root: str
     patient_key: bytes | None = None
+    rule: DecodeRule = DEFAULT_RULE
+    # Where the frames of files go that hold several, if each is to be a picture of its own.
+    frames: str | None = None
 
     def __call__(self, keys: Sequence[str], sandbox: Sandbox) -> Examined:
         """The facts of the files below the root."""
-        columns = zip(*[self._facts(f"{self.root}/{key}", sandbox) for key in keys], strict=True)
-        nothing = (None,) * len(keys)
+        found = [self._facts_of(key, sandbox) for key in keys]
+        rows = [facts for _, some in found for facts in some]
+        columns = zip(*rows, strict=True)
+        nothing = (None,) * len(rows)
         lists = {name: column for name, column in zip(Facts._fields, columns, strict=True) if column != nothing}
         # One text travels between processes sooner than one a file.
         hashes = {name: "".join(lists.pop(name)) for name in HASHES if None not in lists.get(name, nothing)}
-        return Examined(len(keys), hashes, lists)
+        return Examined(len(rows), hashes, lists, tuple(frames for frames, _ in found))
 
-    def _facts(self, path: str, sandbox: Sandbox) -> Facts:
+    def _facts_of(self, key: str, sandbox: Sandbox) -> tuple[int, list[Facts]]:
+        """The number of frames that were written out, and the facts of each; or 0 and the facts of the file."""
+        path = f"{self.root}/{key}"
         try:
             data = read_image(path)
         except OSError:
-            return Facts(None, None, quarantined=UNREADABLE)
+            return 0, [Facts(None, None, quarantined=UNREADABLE)]
         if isinstance(data, int):
-            return Facts(sha256_file(Path(path)), data, quarantined=f"{data:,} bytes")
-        digest, size = sha256_bytes(data), len(data)
+            return 0, [Facts(sha256_file(Path(path)), data, quarantined=f"{data:,} bytes")]
         try:
-            decoded = sandbox.decode(data, patient_key=self.patient_key)
+            return self._decoded(key, data, sandbox)
         except RejectedInput as error:
-            return Facts(digest, size, quarantined=error.found)
-        return Facts(
-            digest,
-            size,
-            pixel_hash(decoded.pixels),
-            decoded.width,
-            decoded.height,
-            decoded.mode,
-            decoded.format,
-            decoded.bits,
-            decoded.patient,
-            decoded.study or decoded.series,
-            *(told(decoded.meta) if decoded.meta else NOTHING_TOLD),
-        )
+            return 0, [Facts(sha256_bytes(data), len(data), quarantined=error.found)]
+
+    def _decoded(self, key: str, data: bytes, sandbox: Sandbox) -> tuple[int, list[Facts]]:
+        first = sandbox.frames(data, rule=self.rule, patient_key=self.patient_key)
+        if first.total == 1 or self.frames is None:
+            return 0, [facts_of(only(first), data)]
+
+        def ask(start: int) -> Frames:
+            return sandbox.frames(data, start=start, rule=self.rule, patient_key=self.patient_key) if start else first
+
+        folder = Path(self.frames) / key
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = []
+        for number, picture in enumerate(each_frame(ask)):
+            png = lossless_png(picture.pixels)
+            (folder / frame_name(number)).write_bytes(png)
+            of_frame = facts_of(picture, png)
+            # The frames of one file belong together, even where it does not say whose they are.
+            facts.append(of_frame._replace(study=of_frame.study or sha256_bytes(data)))
+        return len(facts), facts
+
+
+def facts_of(decoded: Decoded, data: bytes) -> Facts:
+    """What is known of a picture that lies in a file of these bytes."""
+    return Facts(
+        sha256_bytes(data),
+        len(data),
+        pixel_hash(decoded.pixels),
+        decoded.width,
+        decoded.height,
+        decoded.mode,
+        decoded.format,
+        decoded.bits,
+        decoded.patient,
+        decoded.study or decoded.series,
+        *(told(decoded.meta) if decoded.meta else NOTHING_TOLD),
+    )
+
+
+def frame_name(number: int) -> str:
+    """The name of a frame's file, such that names sort as frames do."""
+    return f"{number:04d}.png"
 
 
 def told(meta: Mapping[str, MetaValue]) -> Iterator[str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -26,7 +26,7 @@ WINDOWS: dict[str, tuple[float, float]] = {
     "brain": (40.0, 80.0),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
-    "frame": ("refuse", "first", "middle"),
+    "frame": ("refuse", "first", "middle", "all"),
     "sixteen_bit": ("full", "stretch"),
     "background": ("black", "white"),
 }
@@ -40,6 +40,8 @@ class DecodeLimits:
     max_pixels: int = 64_000_000
     max_frames: int = 1
     max_dicom_frames: int = 4096
+    # Frames decoded in one go, so that neither time nor memory grow with the length of a series.
+    frames_at_once: int = 16
     max_inflated_bytes: int = 64_000_000
 
 
@@ -49,7 +51,8 @@ class DecodeRule:
 
     # "auto": the file's window, else 8-bit values as stored, else the 0.5 to 99.5 percentiles of the picture.
     window: str | tuple[float, float] = "auto"
-    frame: Literal["refuse", "first", "middle"] = "refuse"
+    # "all": each frame is a picture of its own, for those who ask for the frames of a file.
+    frame: Literal["refuse", "first", "middle", "all"] = "refuse"
     # PNG and TIFF only: "full" keeps the upper 8 of 16 bits, "stretch" takes the percentiles of the picture.
     sixteen_bit: Literal["full", "stretch"] = "full"
     # Black, as air is in most scans: a white frame would be a bright shape that no body has.
@@ -104,3 +107,15 @@ class Decoded(NamedTuple):
     patient: str | None = None
     study: str | None = None
     series: str | None = None
+
+    @property
+    def whose(self) -> str | None:
+        """Whom the picture shows, as far as the file tells: the patient, else the study or the series, in hashes."""
+        return self.patient or self.study or self.series
+
+
+class Frames(NamedTuple):
+    """Some frames of a file, in their order, and how many of its frames the rule chooses in all."""
+
+    pictures: Sequence[Decoded]
+    total: int

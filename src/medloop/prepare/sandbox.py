@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +22,11 @@ import numpy as np
 
 import medloop
 from medloop.errors import RejectedInput
-from medloop.prepare.decode import DEFAULT_LIMITS, DEFAULT_RULE, decode_picture
+from medloop.prepare.decode import DEFAULT_LIMITS, DEFAULT_RULE, decode_picture, each_frame, only
 from medloop.prepare.dicom_meta import Identifiers
 from medloop.prepare.header import read_header
 from medloop.prepare.refuse import OutOfMemory, reject
-from medloop.prepare.rule import Decoded, DecodeLimits, DecodeRule
+from medloop.prepare.rule import Decoded, DecodeLimits, DecodeRule, Frames
 from medloop.prepare.sandbox_child import LENGTHS, READY
 
 MEMORY_BYTES = 1 << 30
@@ -36,7 +37,7 @@ MAX_ANSWER = 1 << 20
 # A file of which so many children die, at least two of them fresh, is the one to blame.
 TRIES = 3
 
-Answer = RejectedInput | tuple[Decoded, Identifiers]
+Answer = RejectedInput | tuple[Frames, Identifiers]
 
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[3:]; "
@@ -68,18 +69,36 @@ class Sandbox:
         patient_key: bytes | None = None,
     ) -> Decoded:
         """Decodes ordinary PNG and JPEG here and all else in a child."""
+        return only(self.frames(data, rule=rule, limits=limits, patient_key=patient_key))
+
+    def each_frame(
+        self, data: bytes, *, rule: DecodeRule = DEFAULT_RULE, patient_key: bytes | None = None
+    ) -> Iterator[Decoded]:
+        """The pictures of a file that the rule chooses: one, or all of its frames."""
+        return each_frame(lambda start: self.frames(data, start=start, rule=rule, patient_key=patient_key))
+
+    def frames(
+        self,
+        data: bytes,
+        *,
+        start: int = 0,
+        rule: DecodeRule = DEFAULT_RULE,
+        limits: DecodeLimits = DEFAULT_LIMITS,
+        patient_key: bytes | None = None,
+    ) -> Frames:
+        """Some of the frames that the rule chooses, from one on."""
         header = read_header(data, limits)
         if header.quick:
-            return decode_picture(data, header, rule)
+            return Frames([decode_picture(data, header, rule)], 1)
         if self._closed:
             raise RuntimeError("the sandbox is closed")
         idle = self._pool()
         child = idle.get()
         try:
-            decoded, who = child.decode(data, rule=rule, limits=limits)
+            frames, who = child.frames(data, start=start, rule=rule, limits=limits)
         finally:
             idle.put(child)
-        return who.attach(decoded, patient_key)
+        return Frames([who.attach(picture, patient_key) for picture in frames.pictures], frames.total)
 
     def close(self) -> None:
         """Ends the children."""
@@ -128,11 +147,11 @@ class DecoderProcess:
         """The child's process id, while there is a child."""
         return self._process.pid if self._process else None
 
-    def decode(
-        self, data: bytes, *, rule: DecodeRule = DEFAULT_RULE, limits: DecodeLimits = DEFAULT_LIMITS
-    ) -> tuple[Decoded, Identifiers]:
-        """Decodes one file; what a child of some age fails at gets a second chance in a fresh one."""
-        request = json.dumps({"rule": rule.to_json(), "limits": asdict(limits)}).encode()
+    def frames(
+        self, data: bytes, *, start: int = 0, rule: DecodeRule = DEFAULT_RULE, limits: DecodeLimits = DEFAULT_LIMITS
+    ) -> tuple[Frames, Identifiers]:
+        """Decodes frames of one file; what a child of some age fails at gets a second chance in a fresh one."""
+        request = json.dumps({"start": start, "rule": rule.to_json(), "limits": asdict(limits)}).encode()
         with self._lock:
             tries = (self._try(request, data, limits) for _ in range(TRIES))
             answer = next((answer for answer in tries if answer is not None), None)
@@ -294,16 +313,22 @@ def _understand(answer: dict[str, Any], pixels: bytearray) -> Answer:
     if "must" in answer:
         kind = OutOfMemory if answer["memory"] else RejectedInput
         return kind(str(answer["must"]), found=str(answer["found"]), hint=str(answer["hint"]))
-    height, width, *colours = (int(n) for n in answer["shape"])
-    if colours not in ([], [3]):
+    number, height, width, *colours = (int(n) for n in answer["shape"])
+    if colours not in ([], [3]) or number < 1:
         raise ValueError("neither grey nor colour")
-    decoded = Decoded(
-        pixels=np.frombuffer(pixels, np.uint8).reshape(height, width, *colours),
-        mode=str(answer["mode"]),
-        format=answer["format"],
-        width=int(answer["width"]),
-        height=int(answer["height"]),
-        bits=int(answer["bits"]),
-        meta=dict(answer["meta"]),
-    )
-    return decoded, Identifiers(**{name: str(value) for name, value in answer["who"].items()})
+    pictures = [
+        Decoded(
+            pixels=picture,
+            mode=str(answer["mode"]),
+            format=answer["format"],
+            width=int(answer["width"]),
+            height=int(answer["height"]),
+            bits=int(answer["bits"]),
+            meta=dict(meta),
+        )
+        for picture, meta in zip(
+            np.frombuffer(pixels, np.uint8).reshape(number, height, width, *colours), answer["metas"], strict=True
+        )
+    ]
+    who = Identifiers(**{name: str(value) for name, value in answer["who"].items()})
+    return Frames(pictures, max(number, int(answer["total"]))), who

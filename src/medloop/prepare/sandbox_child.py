@@ -58,24 +58,27 @@ def main(memory_bytes: int, seconds: float) -> None:
 
 
 def respond(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], memoryview]:
-    """Decodes one file, and says as plain data what came out or why nothing did."""
+    """Decodes frames of one file, and says as plain data what came out or why nothing did."""
+    rule, limits = DecodeRule.from_json(request["rule"]), DecodeLimits(**request["limits"])
     try:
-        decoded, who = decode_apart(data, DecodeRule.from_json(request["rule"]), DecodeLimits(**request["limits"]))
+        frames, who = decode_apart(data, rule, limits, start=request["start"])
     except RejectedInput as refusal:
         words = {"must": refusal.must, "found": refusal.found, "hint": refusal.hint}
         return {**words, "memory": isinstance(refusal, OutOfMemory)}, memoryview(b"")
+    decoded = frames.pictures[0]
     answer = {
-        "shape": decoded.pixels.shape,
+        "shape": (len(frames.pictures), *decoded.pixels.shape),
+        "total": frames.total,
         "mode": decoded.mode,
         "format": decoded.format,
         "width": decoded.width,
         "height": decoded.height,
         "bits": decoded.bits,
-        "meta": dict(decoded.meta),
+        "metas": [dict(picture.meta) for picture in frames.pictures],
         # Not hashed here: the key stays out of the process that strangers' files might take over.
         "who": asdict(who),
     }
-    return answer, memoryview(decoded.pixels.tobytes())
+    return answer, memoryview(b"".join(picture.pixels.tobytes() for picture in frames.pictures))
 
 
 def _preload() -> None:

@@ -1,5 +1,6 @@
 """The recipe (`params.yaml`): what is learned and what must hold."""
 
+from medloop.recipe.kinds import Kind, check_kind
 from medloop.recipe.recipe import Recipe, load_recipe
 from medloop.recipe.sections import (
     AuditSection,
@@ -26,6 +27,7 @@ __all__ = [
     "ExportSection",
     "GateRule",
     "GateSection",
+    "Kind",
     "ModelSection",
     "PrepareSection",
     "Recipe",
@@ -34,6 +36,7 @@ __all__ = [
     "Strict",
     "TrainSection",
     "TuneSection",
+    "check_kind",
     "load_recipe",
     "read_yaml",
     "validated",

@@ -42,8 +42,9 @@ class Recipe(Strict):
 
     def with_values(self, section: str, **values: Any) -> Recipe:
         """The same recipe with some values of one section replaced, checked anew."""
-        content = self.model_dump()
-        content[section].update(values)
+        # Only what was set: a default that is written out would pass for a wish.
+        content = self.model_dump(exclude_unset=True)
+        content[section] = {**content.get(section, {}), **values}
         return validated(Recipe, content, where=RECIPE_FILE)
 
 

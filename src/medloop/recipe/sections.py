@@ -35,7 +35,10 @@ def _is_plain(value: Any) -> Any:
 Plain = Annotated[Any, AfterValidator(_is_plain)]
 Pattern = Annotated[str, AfterValidator(_is_pattern)]
 
-THRESHOLD_RULE = re.compile(r"(?P<figure>sensitivity|specificity|probability) >= (?P<value>0?\.\d+|1(\.0*)?)|youden")
+THRESHOLD_RULE = re.compile(
+    r"(?P<figure>sensitivity|specificity|probability) >= (?P<value>0?\.\d+|1(\.0*)?)"
+    r"( with (?P<confidence>[1-9]\d(\.\d+)?)% confidence)?|youden"
+)
 
 
 class PhantomSection(Strict):
@@ -99,6 +102,8 @@ class SplitSection(Strict):
     """How cases are set apart: by patient and duplicate group, stratified and seeded."""
 
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    # Of images: val chooses the epoch, calib the temperature, the threshold and the conformal sets. Without calib these
+    # are fitted out of fold on train and val for a head, and for a finetuned network on the part that chose its epoch.
     val: Share = 0.0
     calib: Share = 0.0
     folds: Annotated[int, Field(ge=2, le=100)] = 10
@@ -119,7 +124,8 @@ class PrepareSection(Strict):
     channels: Literal[1, 3] = 1
     fit: Literal["pad", "stretch", "crop"] = "pad"
     window: str | tuple[float, float] = "auto"
-    frame: Literal["refuse", "first", "middle"] = "refuse"
+    # Of a DICOM file of many frames; all: each is a slice of its patient, for a model that decides per patient.
+    frame: Literal["refuse", "first", "middle", "all"] = "refuse"
     max_categories: Annotated[int, Field(ge=2)] = 50
 
 
@@ -215,9 +221,12 @@ class TuneSection(Strict):
 class ExportSection(Strict):
     """How the trained model becomes a bundle that decides."""
 
+    # `sensitivity >= 0.95`, by its lower bound `sensitivity >= 0.95 with 90% confidence`, the same of specificity,
+    # `probability >= 0.5`, or `youden`.
     threshold: str = "probability >= 0.5"
     calibrate: bool = True
-    parity: Annotated[float, Field(gt=0, le=1e-3)] = 1e-5
+    # How far ONNX may differ from the trained model; null: 1e-5 for a table, 1e-4 for images.
+    parity: Annotated[float, Field(gt=0, le=1e-3)] | None = None
     precision: Literal["auto", "fp32", "int8"] = "auto"
     per: Literal["case", "patient"] = "case"
     combine: Literal["mean", "max", "noisy-or"] = "mean"
@@ -226,10 +235,11 @@ class ExportSection(Strict):
 
     @model_validator(mode="after")
     def _threshold_is_a_rule(self) -> ExportSection:
-        if THRESHOLD_RULE.fullmatch(self.threshold) is None:
+        match = THRESHOLD_RULE.fullmatch(self.threshold)
+        if match is None or (match["figure"] == "probability" and match["confidence"]):
             raise ValueError(
-                f"export.threshold {self.threshold!r} must read `sensitivity >= 0.95`, `specificity >= 0.9`, "
-                "`probability >= 0.5` or `youden`"
+                f"export.threshold {self.threshold!r} must read `sensitivity >= 0.95`, `sensitivity >= 0.95 "
+                "with 90% confidence`, `specificity >= 0.9`, `probability >= 0.5` or `youden`"
             )
         return self
 
@@ -249,7 +259,8 @@ class GateRule(Strict):
     metric: str
     at_least: float | None = None
     at_most: float | None = None
-    # The lower end of the gain over the champion must be above -not_worse_by, or above better_by.
+    # The lower end of the gain over the champion, and over the reference version, must be above -not_worse_by; or that
+    # over the champion above better_by.
     not_worse_by: Annotated[float, Field(gt=0)] | None = None
     better_by: Annotated[float, Field(ge=0)] | None = None
     bound: Literal["value", "lower", "upper"] = "value"
@@ -284,14 +295,19 @@ class GateRule(Strict):
 
 
 class GateSection(Strict):
-    """What must hold before a version may serve; the defaults are those of the tutorials, and no more."""
+    """What must hold before a version may serve; the defaults refuse what is no better than one constant answer."""
 
     rules: tuple[GateRule, ...] = (
-        GateRule(metric="cv_recall_mean", at_least=0.95),
-        GateRule(metric="cv_recall_std", at_most=0.05),
+        GateRule(metric="test_roc_auc", at_least=0.7, bound="lower"),
+        GateRule(metric="test_balanced_accuracy", at_least=0.55, bound="lower"),
+        GateRule(metric="test_abstention_rate", at_most=0.5, bound="upper"),
+        GateRule(metric="test_roc_auc", not_worse_by=0.03),
     )
     # The chance to notice what is there for which "need n >= ..." is computed.
     power: Probability = 0.8
+    # How many bundles are to be compared with the reference version on one edition: they share half of the error
+    # budget, and all that come after them the other half.
+    looks: Annotated[int, Field(ge=1, le=1000)] = 3
     # ignore: a champion of other classes, or one that cannot answer these cases, is not compared with.
     champion: Literal["compare", "ignore"] = "compare"
     # Audit findings that may not have been accepted; `any` stands for all.

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from medloop.errors import BrokenBundle, UserError
+from medloop.registry.reference import REFERENCE, Reference
 from medloop.registry.store import (
     BROKEN,
     CHALLENGER,
@@ -19,6 +20,7 @@ from medloop.registry.store import (
     Numbered,
     Version,
     named_in,
+    reference_in,
 )
 from medloop.settings import Settings
 from medloop.storage import Limits, file_lock, place, sha256_bytes, write_json
@@ -98,7 +100,14 @@ class MirroredStore(ModelStore):
         champion = self.champion()
         if named is None or (champion is not None and champion.version == named.version):
             return None
-        return self._here(named)
+        version = self._here(named)
+        # A copy that an older medloop made may name one that the gate refused.
+        return version if version is not None and version.may_shadow else None
+
+    def reference(self) -> Reference | None:
+        """The version that later ones are held against, as the object store has it now."""
+        content = read(f"{self._uri}/{REFERENCE}", seconds=POINTER_SECONDS)
+        return reference_in(content) if content is not None else None
 
     def check_changeable(self) -> None:
         """Always raises: the folder is a copy."""
@@ -184,10 +193,24 @@ def publish(store: ModelStore, uri: str) -> None:
             return
         _copy(store.version(champion.version), uri)
         upload([store.folder / POINTER], [f"{uri}/{POINTER}"])
+        _publish_reference(store, uri)
         challenger = store.challenger()
         if challenger is not None:
             _copy(challenger, uri)
         write(f"{uri}/{CHALLENGER}", json.dumps(asdict(challenger.numbered) if challenger else None).encode())
+
+
+def _publish_reference(store: ModelStore, uri: str) -> None:
+    """Copy the reference version and what names it; a version that is damaged must not keep another from serving."""
+    try:
+        reference = store.reference()
+        if reference is None:
+            return
+        version = store.version(reference.version)
+    except BROKEN:
+        return
+    _copy(version, uri)
+    write(f"{uri}/{REFERENCE}", json.dumps(asdict(reference)).encode())
 
 
 def _challenger_in(pointer: bytes) -> Numbered | None:

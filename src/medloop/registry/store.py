@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,13 @@ from typing import Any, TypeVar
 from medloop.bundle import files
 from medloop.case import RuleOutcome, Verdict
 from medloop.errors import BrokenBundle, GateRefusal, UserError
+from medloop.registry.approval import check_binding, check_may_be_reference, check_second_person, check_up_to_date
+from medloop.registry.reference import REFERENCE, Reference, first_approved
 from medloop.registry.signing import check_signature, sign_bundle
+from medloop.registry.version import Champion, Numbered, Version
 from medloop.storage import atomic_folder, file_lock, read_json, sha256_file, write_json
+
+__all__ = ["Champion", "ModelStore", "Numbered", "Version", "champion_in", "read_verdict", "write_verdict"]
 
 POINTER = "champion.json"
 # Where a store is followed from afar, as a copy has not all versions.
@@ -28,48 +33,17 @@ BROKEN = (UserError, OSError, ValueError, TypeError, LookupError)
 RESTORE = "restore the version's folder from a backup, or roll back: `medloop models rollback`"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Numbered:
-    """A version, and the hash of its bundle."""
-
-    version: int
-    bundle: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """One registered model."""
-
-    number: int
-    folder: Path
-    bundle: str
-    verdict: Verdict
-    created: str
-    by: str = ""
-
-    @property
-    def numbered(self) -> Numbered:
-        """What names it wherever it lies."""
-        return Numbered(version=self.number, bundle=self.bundle)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Champion:
-    """What serves, since when, by whom, and what served before."""
-
-    version: int
-    bundle: str
-    previous: int | None
-    promoted: str
-    by: str
-
-
-Named = TypeVar("Named", Champion, Numbered)
+Named = TypeVar("Named", Champion, Numbered, Reference)
 
 
 def champion_in(pointer: bytes) -> Champion:
     """What the pointer's bytes say."""
     return named_in(Champion, pointer, must=f"{POINTER} must say what serves")
+
+
+def reference_in(content: bytes) -> Reference:
+    """What the bytes of the reference's file say."""
+    return named_in(Reference, content, must=f"{REFERENCE} must say which version is the reference")
 
 
 def named_in(kind: type[Named], pointer: bytes, *, must: str) -> Named:
@@ -149,6 +123,14 @@ class ModelStore:
         path = self.folder / POINTER
         return Champion(**read_json(path)) if path.is_file() else None
 
+    def reference(self) -> Reference | None:
+        """The version that every later one is held against; none before the first promotion."""
+        champion = self.champion()
+        if champion is None:
+            return None
+        stored = self._stored_reference()
+        return stored if stored is not None else first_approved(self.versions(), champion)
+
     def pointer(self) -> bytes | None:
         """The bytes that change when another version serves."""
         try:
@@ -174,9 +156,9 @@ class ModelStore:
         """Told now and then by whoever shadows; here every version is at hand."""
 
     def challenger(self) -> Version | None:
-        """The newest version that came after the champion and has not served; it may shadow it."""
+        """The newest version that passed the gate, came after the champion and has not served; it may shadow it."""
         now = self.champion()
-        newer = [one for one in self.versions() if not one.verdict.smoke and (now is None or one.number > now.version)]
+        newer = [one for one in self.versions() if one.may_shadow and (now is None or one.number > now.version)]
         return newer[-1] if newer and (now is None or newer[-1].number != now.previous) else None
 
     def register(
@@ -184,7 +166,7 @@ class ModelStore:
     ) -> Version:
         """A new version of exactly these bytes, signed with the key if there is one; once for each decision on them."""
         digest = files.verify(bundle)
-        _check_binding(digest, verdict)
+        check_binding(digest, verdict)
         with self._locked():
             for one in self.versions():
                 is_signed = key is None or (one.folder / SIGNATURE).is_file()
@@ -210,9 +192,9 @@ class ModelStore:
             now = self.champion()
             if now is not None and now.version == number:
                 return now
-            _check_up_to_date(version, now)
+            check_up_to_date(version, now, self.reference())
             if second_person or version.verdict.gate.get("second_person"):
-                _check_second_person(version, by)
+                check_second_person(version, by)
             return self._point(version, previous=now.version if now else None, by=by)
 
     def rollback(self, *, by: str) -> Champion:
@@ -226,6 +208,24 @@ class ModelStore:
             version = self.version(now.previous)
             self._check_may_serve(version)
             return self._point(version, previous=now.version, by=by)
+
+    def set_reference(self, number: int, *, by: str) -> Reference:
+        """Let this version be the one that later ones are held against; a second person must do it."""
+        with self._locked():
+            version, now = self.version(number), self.reference()
+            if now is not None and now.version == number:
+                return now
+            check_may_be_reference(version, self.champion(), by)
+            self._check_may_serve(version)
+            return self._refer(Reference(version=number, bundle=version.bundle, since=_now(), by=by))
+
+    def migrate(self) -> Reference | None:
+        """Write down the reference version where an older medloop did not; it is returned where it was written."""
+        with self._locked():
+            reference = self.reference()
+            if reference is None or self._stored_reference() is not None:
+                return None
+            return self._refer(reference)
 
     def check_signed(self, bundle: Path) -> None:
         """Raises where signatures are demanded and none that fits lies beside the bundle's folder."""
@@ -242,8 +242,32 @@ class ModelStore:
                 problems += self._signature_problems(version)
                 if version.bundle != champion.bundle:
                     problems.append(f"{POINTER} names other bytes than version {champion.version} has")
+                problems += self._reference_problems()
                 self._mirror(version, champion)
         return problems
+
+    def _reference_problems(self) -> list[str]:
+        """What is wrong with the reference version; where none is written down, the one that holds is."""
+        try:
+            reference = self.reference()
+            if reference is not None and self._stored_reference() is None:
+                self._refer(reference)
+            if reference is None or self.version(reference.version).bundle == reference.bundle:
+                return []
+        except UserError as error:
+            return [f"{REFERENCE}: {error.found}"]
+        return [f"{REFERENCE} names other bytes than version {reference.version} has"]
+
+    def _stored_reference(self) -> Reference | None:
+        try:
+            content = (self.folder / REFERENCE).read_bytes()
+        except FileNotFoundError:
+            return None
+        return reference_in(content)
+
+    def _refer(self, reference: Reference) -> Reference:
+        write_json(self.folder / REFERENCE, asdict(reference))
+        return reference
 
     def _locked(self) -> Any:
         self.check_changeable()
@@ -254,7 +278,7 @@ class ModelStore:
         if problems := _problems(version):
             raise BrokenBundle("a version must be as it was registered", found="; ".join(problems), hint=RESTORE)
         self.check_signed(version.folder / "bundle")
-        _check_binding(version.bundle, version.verdict)
+        check_binding(version.bundle, version.verdict)
         edition = files.read_meta(version.folder / "bundle")["edition"]
         if not version.verdict.passed or version.verdict.smoke or edition != version.verdict.edition:
             failed = [str(rule) for rule in version.verdict.rules if not rule.passed]
@@ -273,6 +297,11 @@ class ModelStore:
 
     def _point(self, version: Version, *, previous: int | None, by: str) -> Champion:
         champion = Champion(version=version.number, bundle=version.bundle, previous=previous, promoted=_now(), by=by)
+        if not (self.folder / POINTER).is_file():
+            # Nothing was approved before: what a kill may have left of a reference does not count.
+            self._refer(Reference(version=version.number, bundle=version.bundle, since=champion.promoted, by=by))
+        elif not (self.folder / REFERENCE).is_file() and (first := self.reference()) is not None:
+            self._refer(first)
         write_json(self.folder / POINTER, asdict(champion))
         self._mirror(version, champion)
         return champion
@@ -280,47 +309,12 @@ class ModelStore:
     def _mirror(self, version: Version, champion: Champion) -> None:
         """What others read; made from the pointer and never read by medloop."""
         summary = read_json(version.folder / "report" / "run_summary.json")
-        write_json(self.folder / METADATA, {**asdict(champion), "promoted_model": summary})
+        reference = {"reference": read_json(path)} if (path := self.folder / REFERENCE).is_file() else {}
+        write_json(self.folder / METADATA, {**asdict(champion), **reference, "promoted_model": summary})
         fresh = self.folder / f".{LINK}.new"
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(Path("versions") / str(version.number))
         fresh.replace(self.folder / LINK)
-
-
-def _check_binding(digest: str, verdict: Verdict) -> None:
-    if digest != verdict.bundle:
-        raise GateRefusal(
-            "a verdict must be on exactly these bytes",
-            found=f"a verdict on bundle {verdict.bundle[:12]}, the bundle is {digest[:12]}",
-            hint="run `medloop evaluate` and `medloop gate` on this bundle",
-        )
-
-
-def _check_up_to_date(version: Version, now: Champion | None) -> None:
-    """A comparison with a champion that was replaced in the meantime says nothing about the one that serves."""
-    verdict = version.verdict
-    rules = verdict.gate.get("rules", ())
-    if not any(rule.get("not_worse_by") is not None or rule.get("better_by") is not None for rule in rules):
-        return
-    against = verdict.champion["bundle"] if verdict.champion is not None else None
-    serves = now.bundle if now is not None else None
-    if against == serves or serves is None or (now is not None and now.previous == version.number):
-        return
-    raise GateRefusal(
-        "a version must have been compared with the champion that serves",
-        found=f"a comparison with {'none' if against is None else against[:12]}, and {serves[:12]} serves",
-        hint="run `medloop gate` and `medloop register` again; a version that served before: `medloop models rollback`",
-    )
-
-
-def _check_second_person(version: Version, by: str) -> None:
-    first, second = version.by.strip().casefold(), by.strip().casefold()
-    if not first or not second or first == second or "unknown" in {first, second}:
-        raise GateRefusal(
-            "a second person must promote (gate.second_person)",
-            found=f"registered by {version.by or 'nobody known'}, to be promoted by {by or 'nobody known'}",
-            hint="let somebody else run `medloop models promote`; `user` in config.yaml says who one is",
-        )
 
 
 def _problems(version: Version) -> list[str]:
@@ -349,7 +343,7 @@ def _is_same(first: Verdict, second: Verdict) -> bool:
 
 
 def _decision(verdict: Verdict) -> tuple[Any, ...]:
-    against = (verdict.champion or {}).get("bundle")
+    against = [(one or {}).get("bundle") for one in (verdict.champion, verdict.reference)]
     rules = [(rule.name, rule.needed, rule.passed) for rule in verdict.rules]
     return verdict.bundle, verdict.edition, verdict.passed, verdict.smoke, verdict.gate, against, rules
 

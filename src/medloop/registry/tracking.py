@@ -189,7 +189,8 @@ def run_params(report: Mapping[str, Any]) -> dict[str, str]:
     prefix = SHORT.get(model["name"], model["name"])
     params = {
         "model_type": model["name"],
-        "k_folds": report["recipe"]["split"]["folds"],
+        # Of reports that do not say how many folds ran, what the recipe asked for.
+        "k_folds": report.get("folds", report["recipe"]["split"]["folds"]),
         "random_state": model["seed"],
         "data_version": report["data_version"],
         "edition": report["edition"],

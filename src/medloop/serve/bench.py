@@ -130,7 +130,7 @@ def middle(loads: Sequence[Load]) -> Load:
 def predict_request(predictor: Predictor, case: Any, *, key: str) -> bytes:
     """The case in the short form."""
     if predictor.is_image:
-        body, kind = form_of(case)
+        body, kind = form_of(case, patient="bench" if predictor.needs_patients else None)
         return request_of("/predict", body, content_type=kind, key=key)
     features = [case.get(name) for name in predictor.preparer.names]
     return request_of("/predict", json.dumps({"features": features}).encode(), content_type="application/json", key=key)

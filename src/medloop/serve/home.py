@@ -15,14 +15,18 @@ from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput
 from medloop.serve.answering import Asker
+from medloop.serve.patients import Place
 from medloop.serve.predictions import asker_of, is_form, service_of, uploads_of, words_of
 from medloop.serve.routes import HotRoute, takes
 from medloop.serve.service import Service
-from medloop.serve.uploads import Upload
+from medloop.serve.uploads import LONGEST_PATIENT, Form, Upload
 
 MOST_FORM_BYTES = 1_000_000
 MOST_SHOWN = 16
 ACCEPT = ".png,.jpg,.jpeg,.dcm,.dicom,.tif,.tiff,.bmp,image/*,application/dicom"
+
+WHOSE = "Patient of all these scans; may be left empty for DICOM files, which name theirs"
+BY_PATIENT = "It decides per patient, from all slices together: send all of them at once."
 
 STYLE = """<style>
 form.ask { border: 1px solid var(--line); border-radius: .5rem; padding: 1.2rem 1.4rem; margin: 1.5rem 0; }
@@ -64,7 +68,7 @@ async def ask(request: Request) -> Response:
         content = await body.read()
         try:
             if is_form(request):
-                shown = await _ask_images(service, uploads_of(request, content), asker_of(request))
+                shown = await _ask_images(service, predictor, uploads_of(request, content), asker_of(request))
             else:
                 row = row_of(predictor, content)
                 shown = [_answer(one) for one in await service.predict_rows([row], ["form"], asker_of(request))]
@@ -92,11 +96,12 @@ def _number(name: str, text: str) -> float:
         raise RejectedInput(f"'{name}' must be a number", found="a text", hint="leave unknown values empty") from None
 
 
-async def _ask_images(service: Service, files: Sequence[Upload], asker: Asker) -> list[str]:
-    predictor = service.serving.predictor
-    answers = await service.predict_files(files, asker)
+async def _ask_images(service: Service, predictor: Predictor, form: Form, asker: Asker) -> list[str]:
+    if predictor.needs_patients:
+        return await _ask_patients(service, predictor, form.by_patient(), asker)
+    answers = await service.predict_files(form.files, asker)
     shown = []
-    for number, (file, answer) in enumerate(zip(files, answers, strict=True)):
+    for number, (file, answer) in enumerate(zip(form.files, answers, strict=True)):
         if isinstance(answer, RejectedInput):
             shown.append(_refusal(file.name, answer))
             continue
@@ -104,6 +109,31 @@ async def _ask_images(service: Service, files: Sequence[Upload], asker: Asker) -
         picture = await _heatmap(service, predictor, file) if number < MOST_SHOWN else b""
         shown.append(_answer(answer, file=file.name, picture=picture))
     return shown
+
+
+async def _ask_patients(service: Service, predictor: Predictor, files: Sequence[Upload], asker: Asker) -> list[str]:
+    """An answer a patient with the slice that shows most, and what could not be used."""
+    found = await service.predict_patients(predictor, files, asker)
+    shown = []
+    for number, one in enumerate(found.answers):
+        prediction, place = one.answer.prediction, one.slices[one.leading]
+        picture = b""
+        if number < MOST_SHOWN:
+            picture = await _slice_heatmap(service, predictor, files[place.file], place, prediction)
+        several = f", and {len(one.slices) - 1} more" if len(one.slices) > 1 else ""
+        said = f"{files[one.slices[0].file].name}{several}"
+        shown.append(_answer(prediction, file=said, picture=picture))
+    return [*shown, *(_refusal(files[number].name, error) for number, error in found.rejected.items())]
+
+
+async def _slice_heatmap(
+    service: Service, predictor: Predictor, file: Upload, place: Place, prediction: Prediction
+) -> bytes:
+    def draw() -> bytes:
+        decoded = predictor.frames(file.data, start=place.frame).pictures[0]
+        return predictor.heatmap(decoded, label=prediction.label)
+
+    return await service.engine.run(draw)
 
 
 async def _heatmap(service: Service, predictor: Predictor, file: Upload) -> bytes:
@@ -114,7 +144,7 @@ def _page(predictor: Predictor, shown: Sequence[str], *, status: int = 200) -> R
     meta = predictor.meta
     positive = ", ".join(meta["positive"]) or "none named"
     threshold = f"Threshold: {_figure(meta['threshold']['value'])}, by the rule {meta['threshold']['rule']}."
-    form = _file_form() if predictor.is_image else _row_form(predictor)
+    form = _file_form(predictor) if predictor.is_image else _row_form(predictor)
     text = page.page(
         str(meta["name"]),
         lead=f"{meta['model']['name']}, version {predictor.version}, bundle {predictor.hash[:12]}",
@@ -126,6 +156,7 @@ def _page(predictor: Predictor, shown: Sequence[str], *, status: int = 200) -> R
                 "How it decides",
                 page.paragraph(f"Classes: {', '.join(meta['classes'])}. Positive: {positive}."),
                 page.paragraph(threshold),
+                *([page.paragraph(BY_PATIENT)] if predictor.needs_patients else []),
                 page.paragraph(
                     "It gives no class where it is too close to call or far from anything seen in training. "
                     "Every answer is written down; a wrong one can be corrected."
@@ -141,11 +172,16 @@ def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.3g}"
 
 
-def _file_form() -> str:
+def _file_form(predictor: Predictor) -> str:
+    patient = (
+        f'<label for="patient">{escape(WHOSE)}</label>'
+        f'<input id="patient" name="patient" maxlength="{LONGEST_PATIENT}" autocomplete="off">'
+    )
     return (
         '<form class="ask" method="post" enctype="multipart/form-data">'
         '<label for="files">Choose scans (PNG, JPEG or DICOM)</label>'
         f'<input id="files" name="files" type="file" accept="{ACCEPT}" multiple required>'
+        f"{patient if predictor.needs_patients else ''}"
         '<div><button type="submit">Predict</button></div></form>'
     )
 

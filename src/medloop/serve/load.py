@@ -58,10 +58,15 @@ def request_of(path: str, body: bytes, *, content_type: str, key: str = "") -> b
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def form_of(data: bytes, *, content_type: str = "application/octet-stream") -> tuple[bytes, str]:
+def form_of(
+    data: bytes, *, content_type: str = "application/octet-stream", patient: str | None = None
+) -> tuple[bytes, str]:
     """A form with one file, and its own content type."""
     head = f'Content-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: {content_type}'
     body = f"--{BOUNDARY}\r\n{head}\r\n\r\n".encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+    if patient is not None:
+        field = f'Content-Disposition: form-data; name="patient"\r\n\r\n{patient}'
+        body = f"--{BOUNDARY}\r\n{field}\r\n".encode() + body
     return body, f"multipart/form-data; boundary={BOUNDARY}"
 
 

@@ -7,21 +7,26 @@ import binascii
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic_core import to_json
 
+from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput, UserError
 from medloop.feedback import StoredPrediction
 from medloop.feedback.records import NotFound
 from medloop.serve.answering import Asker
+from medloop.serve.patients import PatientAnswer
 from medloop.serve.routes import ERRORS, GuardedRoute, HotRoute, takes
 from medloop.serve.schemas import (
+    PATIENT,
     FeaturesBody,
     FilePredictionsBody,
     ImageBody,
+    PatientPredictionBody,
+    PatientPredictionsBody,
     PredictionBody,
     PredictionsBody,
     RecordsBody,
@@ -29,12 +34,17 @@ from medloop.serve.schemas import (
 )
 from medloop.serve.service import Service
 from medloop.serve.strict_json import checked, parse
-from medloop.serve.uploads import Upload, read_uploads
+from medloop.serve.uploads import LONGEST_PATIENT, Form, Upload, read_form
 
 # Parsed while all others wait; larger pictures go into a form.
 MOST_JSON_BYTES = 16_000_000
 MOST_TOLD = 5
 
+# Multipart has no lists, so a field stands for as many values as it is sent with.
+FORM_PATIENT = f"{PATIENT} Sent once it is that of all files; else it is sent once for each file, in their order."
+Number = Annotated[
+    int, Query(alias="slice", ge=0, description="Of an answer for a patient: the slice, by its place in `slices`.")
+]
 Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="The id that the answer carried.")]
 
 hot = APIRouter(route_class=HotRoute)
@@ -46,38 +56,45 @@ def _takes_body(*, many: bool) -> dict[str, Any]:
     schemas = [model.model_json_schema(ref_template="#/components/schemas/{model}") for model in models]
     one: dict[str, Any] = {"type": "string", "format": "binary"}
     files = {"files": {"type": "array", "items": one, "minItems": 1}} if many else {"file": one}
-    form = {"type": "object", "properties": files, "required": list(files)}
+    patient = {"type": "array", "items": {"type": "string", "maxLength": LONGEST_PATIENT}, "description": FORM_PATIENT}
+    form = {"type": "object", "properties": {**files, "patient": patient}, "required": list(files)}
     content = {"application/json": {"schema": {"anyOf": schemas}}, "multipart/form-data": {"schema": form}}
     return takes("reader", requestBody={"required": True, "content": content})
 
 
-@hot.post("/predict", response_model=PredictionBody, responses=ERRORS, openapi_extra=_takes_body(many=False))
+@hot.post(
+    "/predict",
+    response_model=PatientPredictionBody | PredictionBody,
+    responses=ERRORS,
+    openapi_extra=_takes_body(many=False),
+)
 async def predict(request: Request) -> Response:
-    """The short form: one file, `{"image": base64}`, or `{"features": [...]}` in the table's order."""
+    """The short form: one file, `{"image": base64}`, or `{"features": [...]}` in the table's order.
+
+    A model that decides per patient takes all slices of one patient, as files or as a list of images.
+    """
     service = service_of(request)
     service.check()
     with service.bodies.open(request, most=_most(request)) as body:
         content = await body.read()
         if is_form(request):
-            files = uploads_of(request, content)
-            if len(files) != 1:
-                raise RejectedInput(
-                    "the short form takes one file", found=f"{len(files)} files", hint="POST many to /v1/predictions"
-                )
-            answer = await _only(service, files[0], asker_of(request))
+            answer = await _only(service, uploads_of(request, content), asker_of(request))
         else:
             answer = await _short(service, parse(content), asker_of(request))
-    return json_of(vars(answer))
+    return json_of(answer)
 
 
 @hot.post(
     "/v1/predictions",
-    response_model=PredictionsBody | FilePredictionsBody,
+    response_model=PredictionsBody | FilePredictionsBody | PatientPredictionsBody,
     responses=ERRORS,
     openapi_extra=_takes_body(many=True),
 )
 async def predictions(request: Request) -> Response:
-    """Files (PNG, JPEG, DICOM, ...) or named records, one answer each, in order."""
+    """Files (PNG, JPEG, DICOM, ...) or named records, one answer each, in order.
+
+    A model that decides per patient gives one answer a patient, from all files of each.
+    """
     service = service_of(request)
     service.check()
     with service.bodies.open(request, most=_most(request)) as body:
@@ -86,11 +103,10 @@ async def predictions(request: Request) -> Response:
             return await _many(service, uploads_of(request, content), asker_of(request))
         parsed = parse(content)
         if isinstance(parsed, dict) and "features" in parsed:
-            answers = [await _short(service, parsed, asker_of(request))]
-        else:
-            rows: list[Row] = [dict(record) for record in checked(parsed, RecordsBody).records]
-            places = [f"records.{number}" for number in range(len(rows))]
-            answers = await service.predict_rows(rows, places, asker_of(request))
+            return json_of({"predictions": [await _short(service, parsed, asker_of(request))]})
+        rows: list[Row] = [dict(record) for record in checked(parsed, RecordsBody).records]
+        places = [f"records.{number}" for number in range(len(rows))]
+        answers = await service.predict_rows(rows, places, asker_of(request))
     return json_of({"predictions": [vars(answer) for answer in answers]})
 
 
@@ -99,21 +115,30 @@ def stored_prediction(prediction: Id, request: Request) -> Any:
     """An answer that was given."""
     stored = _stored(request, prediction)
     has_input = bool(stored.input or stored.row)
-    return StoredBody(**vars(stored.prediction), at=stored.at, kind=stored.kind, has_input=has_input)
+    return StoredBody(
+        **vars(stored.prediction),
+        at=stored.at,
+        kind=stored.kind,
+        has_input=has_input,
+        patient=stored.patient,
+        slices=len(stored.addresses),
+    )
 
 
 @past.get("/v1/predictions/{prediction}/input.png", response_class=Response, openapi_extra=takes("reader"))
-def stored_input(prediction: Id, request: Request) -> Response:
+def stored_input(prediction: Id, request: Request, number: Number = 0) -> Response:
     """The picture that was judged, as far as it is kept."""
-    return png_of(_picture(request, _stored(request, prediction)))
+    return png_of(_picture(request, _stored(request, prediction), number))
 
 
 @past.get("/v1/predictions/{prediction}/heatmap.png", response_class=Response, openapi_extra=takes("reader"))
-async def stored_heatmap(prediction: Id, request: Request) -> Response:
+async def stored_heatmap(prediction: Id, request: Request, number: Number = 0) -> Response:
     """The picture with what spoke for the class in colour."""
     service = service_of(request)
     stored = await run_in_threadpool(_stored, request, prediction)
-    data = await run_in_threadpool(_picture, request, stored)
+    data = await run_in_threadpool(_picture, request, stored, number)
+    # What speaks for a patient's class shows in every slice; a picture alone is of its own class.
+    label = stored.prediction.label if stored.slices else None
     predictor = service.serving.predictor
     if stored.prediction.bundle != predictor.hash:
         error = UserError(
@@ -124,7 +149,7 @@ async def stored_heatmap(prediction: Id, request: Request) -> Response:
         error.http_status = 409
         raise error
     with service.engine.place():
-        return png_of(await service.engine.run(lambda: predictor.heatmap(data)))
+        return png_of(await service.engine.run(lambda: predictor.heatmap(data, label=label)))
 
 
 def service_of(request: Request) -> Service:
@@ -143,13 +168,13 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def uploads_of(request: Request, content: bytearray) -> list[Upload]:
-    """The files of the body; there is at least one."""
+def uploads_of(request: Request, content: bytearray) -> Form:
+    """The form of the body; it has at least one file."""
     most = service_of(request).settings.serve.max_files
-    files = read_uploads(content, request.headers["content-type"], most=most)
-    if not files:
+    form = read_form(content, request.headers["content-type"], most=most)
+    if not form.files:
         raise RejectedInput("a form must hold at least one file", found="none", hint="choose a file: -F file=@scan.png")
-    return files
+    return form
 
 
 def words_of(error: RejectedInput) -> str:
@@ -171,44 +196,87 @@ def _most(request: Request) -> int | None:
     return None if is_form(request) else MOST_JSON_BYTES
 
 
-async def _short(service: Service, content: Any, asker: Asker) -> Prediction:
+async def _short(service: Service, content: Any, asker: Asker) -> dict[str, Any]:
     if isinstance(content, dict) and "image" in content:
-        text = checked(content, ImageBody).image
-        try:
-            data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-        except (binascii.Error, ValueError):
-            raise RejectedInput("body.image must be base64", found="something else", hint="see /docs") from None
-        return await _only(service, Upload(name="image", data=data), asker)
+        body = checked(content, ImageBody)
+        texts = body.image if isinstance(body.image, list) else [body.image]
+        files = [Upload(name="image", data=_from_base64(text)) for text in texts]
+        return await _only(service, Form(files=files, patients=[body.patient] if body.patient else []), asker)
     features = checked(content, FeaturesBody).features
     predictor = service.serving.predictor
     if predictor.is_image:
         raise RejectedInput("this model takes images", found="features", hint='send a file, or {"image": base64}')
     (answer,) = await service.predict_rows([predictor.preparer.row_of(features)], ["features"], asker)
-    return answer
+    return vars(answer)
 
 
-async def _only(service: Service, file: Upload, asker: Asker) -> Prediction:
-    (answer,) = await service.predict_files([file], asker)
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+    except (binascii.Error, ValueError):
+        raise RejectedInput("body.image must be base64", found="something else", hint="see /docs") from None
+
+
+async def _only(service: Service, form: Form, asker: Asker) -> dict[str, Any]:
+    """The one answer of the short form: for a file, or for the files of a patient."""
+    predictor = service.serving.predictor
+    if predictor.needs_patients:
+        return await _one_patient(service, predictor, form.by_patient(), asker)
+    if len(form.files) != 1:
+        raise RejectedInput(
+            "the short form takes one file", found=f"{len(form.files)} files", hint="POST many to /v1/predictions"
+        )
+    (answer,) = await service.predict_files(form.files, asker)
     if isinstance(answer, RejectedInput):
         raise answer
-    return answer
+    return vars(answer)
 
 
-async def _many(service: Service, files: Sequence[Upload], asker: Asker) -> Response:
-    answers = await service.predict_files(files, asker)
-    refused = [(number, answer) for number, answer in enumerate(answers) if isinstance(answer, RejectedInput)]
+async def _one_patient(service: Service, predictor: Predictor, files: Sequence[Upload], asker: Asker) -> dict[str, Any]:
+    found = await service.predict_patients(predictor, files, asker)
+    if found.rejected:
+        number, error = next(iter(found.rejected.items()))
+        raise error if len(files) == 1 else _named(files[number], error)
+    if len(found.answers) != 1:
+        raise RejectedInput(
+            "the short form takes the slices of one patient",
+            found=f"{len(found.answers)} patients",
+            hint="POST many to /v1/predictions",
+        )
+    return _body_of(files, found.answers[0])
+
+
+async def _many(service: Service, form: Form, asker: Asker) -> Response:
+    predictor = service.serving.predictor
+    if predictor.needs_patients:
+        files = form.by_patient()
+        found = await service.predict_patients(predictor, files, asker)
+        given, refused = [_body_of(files, one) for one in found.answers], found.rejected
+    else:
+        files = form.files
+        answers = await service.predict_files(files, asker)
+        refused = {number: one for number, one in enumerate(answers) if isinstance(one, RejectedInput)}
+        given = [
+            {**vars(answer), "file": file.name}
+            for file, answer in zip(files, answers, strict=True)
+            if isinstance(answer, Prediction)
+        ]
     if len(refused) == len(files):
-        raise _none_usable(files, [error for _, error in refused])
-    given = [
-        {**vars(answer), "file": file.name}
-        for file, answer in zip(files, answers, strict=True)
-        if isinstance(answer, Prediction)
-    ]
+        raise _none_usable(files, list(refused.values()))
     rejected = [
         {"file": files[number].name, "number": number, "message": words_of(error), "hint": error.hint}
-        for number, error in refused
+        for number, error in refused.items()
     ]
     return json_of({"predictions": given, "rejected": rejected})
+
+
+def _body_of(files: Sequence[Upload], one: PatientAnswer) -> dict[str, Any]:
+    slices = [{"file": files[at.file].name, "number": at.file, "frame": at.frame} for at in one.slices]
+    return {**vars(one.answer.prediction), "patient": one.patient, "slices": slices}
+
+
+def _named(file: Upload, error: RejectedInput) -> RejectedInput:
+    return RejectedInput(error.must, found=f"{file.name}: {error.found}", hint=error.hint)
 
 
 def _none_usable(files: Sequence[Upload], errors: Sequence[RejectedInput]) -> RejectedInput:
@@ -225,8 +293,12 @@ def _stored(request: Request, prediction: str) -> StoredPrediction:
     return stored
 
 
-def _picture(request: Request, stored: StoredPrediction) -> bytes:
-    data = service_of(request).feedback.input_of(stored)
+def _picture(request: Request, stored: StoredPrediction, number: int) -> bytes:
+    if number >= len(stored.addresses):
+        raise NotFound(
+            "an answer must rest on so many slices", found=f"{len(stored.addresses)}", hint="the first has number 0"
+        )
+    data = service_of(request).feedback.input_of(stored, number)
     if not isinstance(data, bytes):
         raise NotFound(
             "the picture must have been kept",

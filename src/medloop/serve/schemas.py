@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 MOST_RECORDS = 10_000
 MOST_COLUMNS = 10_000
 
+PATIENT = (
+    "Whose picture it is: any name or number, which is kept as a keyed hash only. Needed where the model decides per "
+    "patient (`per` of GET /v1/model) and a file is no DICOM file that names its patient; else it has no effect."
+)
+
 Text = Annotated[str, Field(max_length=10_000)]
+Base64 = Annotated[str, Field(min_length=1)]
 Value = Annotated[float, Field(strict=True, allow_inf_nan=False)] | Text | None
 Features = Annotated[list[Value], Field(min_length=1, max_length=MOST_COLUMNS)]
 Record = Annotated[dict[str, Value], Field(min_length=1, max_length=MOST_COLUMNS)]
@@ -32,9 +38,10 @@ class RecordsBody(_Body):
 
 
 class ImageBody(_Body):
-    """The short form: one image file in base64."""
+    """The short form: one image file in base64, or all slices of a patient where the model decides per patient."""
 
-    image: Annotated[str, Field(min_length=1)]
+    image: Base64 | Annotated[list[Base64], Field(min_length=1, max_length=MOST_RECORDS)]
+    patient: Annotated[str, Field(max_length=200, description=PATIENT)] | None = None
 
 
 class PredictionBody(BaseModel):
@@ -51,6 +58,21 @@ class PredictionBody(BaseModel):
     version: str
     bundle: str
     latency_ms: float
+
+
+class SliceBody(BaseModel):
+    """A slice that an answer rests on: the name and number of its file, and the frame within it."""
+
+    file: str
+    number: int
+    frame: int
+
+
+class PatientPredictionBody(PredictionBody):
+    """One answer for a patient: the keyed hash of the patient, and the slices in the order in which they are kept."""
+
+    patient: str
+    slices: list[SliceBody]
 
 
 class FilePredictionBody(PredictionBody):
@@ -81,12 +103,21 @@ class FilePredictionsBody(BaseModel):
     rejected: list[RejectedBody]
 
 
+class PatientPredictionsBody(BaseModel):
+    """The answers, in the order in which the patients first appear, and the files that could not be used."""
+
+    predictions: list[PatientPredictionBody]
+    rejected: list[RejectedBody]
+
+
 class StoredBody(PredictionBody):
-    """An answer that was given, when and for what."""
+    """An answer that was given, when and for what; the patient is a keyed hash."""
 
     at: str
     kind: str
     has_input: bool
+    patient: str | None
+    slices: int
 
 
 class ColumnBody(BaseModel):
@@ -106,6 +137,8 @@ class ModelBody(BaseModel):
     positive: list[str]
     threshold: float | None
     threshold_rule: str
+    per: Literal["case", "patient"]
+    combine: str | None
     kind: str
     columns: list[ColumnBody]
     input: dict[str, Any] | None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput
 from medloop.feedback import FeedbackAway
@@ -21,6 +22,7 @@ from medloop.serve.champion import Serving
 from medloop.serve.engine import Engine
 from medloop.serve.measures import Measures
 from medloop.serve.oidc import Tokens
+from medloop.serve.patients import PatientAnswering, PatientAnswers
 from medloop.serve.shadow_report import figures_of, file_of
 from medloop.serve.uploads import Upload
 from medloop.settings import ServeSettings, Settings
@@ -51,6 +53,8 @@ class Service:
         self.measures = Measures()
         self.engine = Engine(threads=limits.threads, queue=limits.queue)
         self.answering = Answering(self.engine, feedback, keep=settings.feedback.keep_inputs)
+        key = settings.patient_key.get_secret_value().encode() if settings.patient_key else feedback.patient_key
+        self.patients = PatientAnswering(self.engine, feedback, key=key, keep=settings.feedback.keep_inputs)
         self.bodies = Bodies(most_mib=limits.max_body_mib, all_mib=limits.max_bodies_mib, seconds=limits.body_seconds)
         find = finder_of(limits, feedback) if limits.auth else None
         self.access = Access(find, rate=limits.rate_limit / limits.workers, refused=self._note_refusal)
@@ -96,6 +100,16 @@ class Service:
 
         with self.engine.place():
             return [await ask(files[0])] if len(files) == 1 else list(await asyncio.gather(*map(ask, files)))
+
+    async def predict_patients(self, predictor: Predictor, files: Sequence[Upload], asker: Asker) -> PatientAnswers:
+        """One answer a patient, from all files of each; where one of them cannot be used, the patient gets none."""
+        with self.engine.place():
+            found = await self.patients.answer(predictor, files, asker)
+        for _ in found.rejected:
+            self.measures.count_rejected()
+        for one in found.answers:
+            self._leave(one.answer)
+        return found
 
     async def predict_rows(self, rows: Sequence[Row], places: Sequence[str], asker: Asker) -> list[Prediction]:
         """One answer a row, in order, or an error that says where."""

@@ -99,6 +99,9 @@ def _check_comparable(champion: dict[str, Any], challenger: dict[str, Any]) -> N
     kinds = champion["preparer"]["kind"], challenger["preparer"]["kind"]
     if kinds[0] != kinds[1]:
         raise Incomparable(f"the champion's kind of input is {kinds[0]}, and the challenger's is {kinds[1]}")
+    each = champion["decide"]["per"], challenger["decide"]["per"]
+    if each[0] != each[1]:
+        raise Incomparable(f"the champion decides per {each[0]}, and the challenger per {each[1]}")
     if set(champion["classes"]) != set(challenger["classes"]):
         raise Incomparable("the challenger knows other classes than the champion")
     if kinds[0] == "table":
@@ -185,15 +188,15 @@ class Scorer:
     def _score_one(self, stored: StoredPrediction) -> None:
         tally = self._report.tally
         try:
-            with limited(self._settings.case_seconds):
-                case: Any = self._reader.input_of(stored)
-                if case is None:
+            with limited(self._settings.case_seconds * len(stored.addresses)):
+                cases: Any = self._reader.inputs_of(stored)
+                if cases is None:
                     tally.skipped["input not kept"] += 1
                     return
-                if isinstance(case, dict):
-                    case = {name: case[name] for name in self._challenger.preparer.names}
+                if stored.kind == "table":
+                    cases = [{name: case[name] for name in self._challenger.preparer.names} for case in cases]
                 started = time.process_time()
-                (answer,) = self._challenger.predict([case])
+                (answer,) = self._challenger.predict(cases, patients=[0] * len(cases))
                 seconds = time.process_time() - started
         except FAILURES as error:
             tally.failed[type(error).__name__] += 1

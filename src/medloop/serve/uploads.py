@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from medloop.errors import RejectedInput
+from medloop.feedback.texts import check_text
 from medloop.serve.refusals import TooLarge
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 LONGEST_NAME = 255
+LONGEST_PATIENT = 200
+PATIENT = "patient"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,36 @@ class Upload:
 
     name: str
     data: bytes
+    # As it was sent; nothing but its keyed hash goes any further.
+    patient: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The files of a form in their order, and what its fields say of patients."""
+
+    files: list[Upload]
+    patients: list[str] = field(default_factory=list, repr=False)
+
+    def by_patient(self) -> list[Upload]:
+        """The files with their patients: one is that of all files, several are one for each."""
+        patients = self.patients * len(self.files) if len(self.patients) == 1 else self.patients
+        if patients and len(patients) != len(self.files):
+            raise RejectedInput(
+                "the field `patient` must be sent once for all files or once for each",
+                found=f"{len(patients)} patients for {len(self.files)} files",
+                hint="send as many as files, in their order",
+            )
+        return [
+            replace(file, patient=name_of(patient))
+            for file, patient in zip(self.files, patients or [""] * len(self.files), strict=True)
+        ]
+
+
+def name_of(patient: str) -> str | None:
+    """A patient's name or number as it was sent; nothing where the field is empty."""
+    text = patient.strip(" \x00")
+    return check_text(text, what="`patient`", longest=LONGEST_PATIENT) if text else None
 
 
 @dataclass(kw_only=True)
@@ -28,8 +61,8 @@ class _Part:
     data: bytearray = field(default_factory=bytearray)
 
 
-def read_uploads(body: bytes | bytearray, content_type: str, *, most: int) -> list[Upload]:
-    """Every file of the body, in order; fields that are no files, or where none was chosen, are passed over."""
+def read_form(body: bytes | bytearray, content_type: str, *, most: int) -> Form:
+    """Every file of the body, in order, and the fields `patient`; others, or where none was chosen, are passed over."""
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser
 
@@ -42,11 +75,16 @@ def read_uploads(body: bytes | bytearray, content_type: str, *, most: int) -> li
         raise _malformed() from None
     if not parts.ended:
         raise _malformed()
-    return [
-        Upload(name=name[:LONGEST_NAME], data=bytes(part.data))
-        for part in parts.all
-        if (name := _file_name(part.head.get(b"content-disposition", b""))) is not None and (name or part.data)
-    ]
+    form = Form(files=[])
+    for part in parts.all:
+        field_name, name = _names(part.head.get(b"content-disposition", b""))
+        if name is not None and (name or part.data):
+            form.files.append(Upload(name=name[:LONGEST_NAME], data=bytes(part.data)))
+        elif name is None and field_name == PATIENT:
+            form.patients.append(part.data.decode("utf-8", "replace"))
+    if len(form.files) > most:
+        raise _too_many(most)
+    return form
 
 
 class _Parts:
@@ -69,8 +107,9 @@ class _Parts:
         }
 
     def _begin(self) -> None:
-        if len(self.all) >= self._most:
-            raise TooLarge(f"a request must hold at most {self._most} files", found="more", hint="send fewer at once")
+        # A file and its patient each.
+        if len(self.all) >= 2 * self._most:
+            raise _too_many(self._most)
         self.all.append(_Part())
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -99,11 +138,18 @@ def _boundary(content_type: str) -> bytes:
     return boundary
 
 
-def _file_name(disposition: bytes) -> str | None:
+def _names(disposition: bytes) -> tuple[str, str | None]:
+    """The name of the field, and that of the file where there is one."""
     from python_multipart.multipart import parse_options_header
 
-    name = parse_options_header(disposition)[1].get(b"filename")
-    return None if name is None else name.decode("utf-8", "replace")
+    options = parse_options_header(disposition)[1]
+    file = options.get(b"filename")
+    field_name = options.get(b"name", b"").decode("utf-8", "replace")
+    return field_name, None if file is None else file.decode("utf-8", "replace")
+
+
+def _too_many(most: int) -> TooLarge:
+    return TooLarge(f"a request must hold at most {most} files", found="more", hint="send fewer at once")
 
 
 def _malformed() -> RejectedInput:

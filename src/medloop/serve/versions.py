@@ -100,6 +100,8 @@ def model_body(predictor: Predictor) -> dict[str, Any]:
         "positive": meta["positive"],
         "threshold": meta["threshold"]["value"],
         "threshold_rule": meta["threshold"]["rule"],
+        "per": predictor.decider.per,
+        "combine": predictor.decider.rule if predictor.needs_patients else None,
         "kind": preparer["kind"],
         "columns": preparer.get("columns", []),
         "input": {name: preparer[name] for name in ("size", "channels", "fit")} if predictor.is_image else None,

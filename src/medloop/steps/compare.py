@@ -109,7 +109,7 @@ def _write(
     project: Project, learning: TableLearning | ImageLearning, rows: list[dict[str, Any]], *, repeats: int
 ) -> str:
     from medloop.data import manifest
-    from medloop.evaluate.comparison import selection_plot, selection_text
+    from medloop.evaluate.comparison import class_text, selection_plot, selection_text
     from medloop.train.image_learning import ImageLearning
 
     recipe = project.recipe
@@ -129,7 +129,7 @@ def _write(
     best = rows[0]["figures"]["roc_auc"]
     spread = f"{best['value']:.3f} [{best['lower']:.3f}, {best['upper']:.3f}]"
     shown = (folder / "MODEL_SELECTION.md").relative_to(project.root)
-    return f"{rows[0]['name']} leads with AUC {spread}; see {shown}"
+    return f"{rows[0]['name']} leads with AUC {spread}{class_text(rows[0], classes=len(learning.classes))}; see {shown}"
 
 
 def _chosen_on(project: Project, val: int) -> str:

@@ -39,7 +39,7 @@ def figures_table(project: Project) -> tuple[tuple[str, ...], list[tuple[str, ..
     """The figures of the report, as a table for the terminal."""
     report = read_json(project.work / "report" / "report.json")
     folded = report["cross_validation"]["roc_auc"]["std"] is not None
-    folds = f"{report['recipe']['split']['folds']} folds: mean"
+    folds = f"{report['folds']} folds: mean"
     header = ("", *((folds, "std", "95% interval") if folded else ()), f"test (n={report['n_test']})", "95% interval")
     rows: list[tuple[str, ...]] = []
     for name in SHOWN:
@@ -68,7 +68,7 @@ def count_hits(project: Project) -> tuple[int, int]:
     for case in tested_cases(project):
         nodule = truth.get(case["path"].partition("phantoms/")[2])
         data = (project.root / case["path"]).read_bytes()
-        if nodule is None or predictor.predict([data])[0].label != case["label"]:
+        if nodule is None or predictor.predict([data], patients=[0])[0].label != case["label"]:
             continue
         rightly += 1
         hits += is_hit(predictor.evidence(data)[1], nodule, size=int(case["width"]))

@@ -61,16 +61,18 @@ def _is_installed(name: str) -> bool:
 
 
 def _project(root: Path) -> Iterator[Checked]:
-    yield _tried("recipe", lambda: _recipe(root))
+    recipe = _tried("recipe", lambda: _recipe(root))
+    yield recipe
     yield _tried("model store", lambda: _store(root))
-    yield _tried("code of the stages", lambda: _lock(root))
+    if recipe.ok:
+        yield _tried("code and libraries of the stages", lambda: _lock(root))
 
 
 def _recipe(root: Path) -> str:
-    from medloop.models import hyperparameters
+    from medloop.steps.project import check_recipe
 
     recipe = load_recipe(root)
-    hyperparameters(recipe.model.name, recipe.model.params)
+    check_recipe(recipe)
     return f"{recipe.name}: {recipe.model.name} on {recipe.data.source}"
 
 
@@ -85,9 +87,12 @@ def _store(root: Path) -> str:
 
 
 def _lock(root: Path) -> str:
-    from medloop.steps.dvc import refresh_lock
+    from medloop.steps.dvc import LOCK, write_lock
+    from medloop.steps.project import load_project
 
-    return "had changed; `dvc repro` will run those stages again" if refresh_lock(root) else "as locked"
+    if not (root / LOCK).is_file():
+        return f"no {LOCK}, which only DVC needs"
+    return "had changed; `dvc repro` will run those stages again" if write_lock(load_project(root)) else "as locked"
 
 
 def _tried(what: str, check: Callable[[], str]) -> Checked:

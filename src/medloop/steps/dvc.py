@@ -1,4 +1,4 @@
-"""The same stages for DVC: `dvc.yaml`, and the lock that tells DVC which code they ran with."""
+"""The same stages for DVC: `dvc.yaml`, and the lock that tells DVC what else they depend on."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Any
 import yaml
 
 from medloop import __version__
-from medloop.steps.pipeline import STAGES, Stage, code_hash
+from medloop.steps.inputs import Stage, outside_of
+from medloop.steps.pipeline import STAGES
+from medloop.steps.project import Project
 from medloop.storage import write_text
 
 LOCK = "medloop-lock.yaml"
-HEAD = "# Made by `medloop new` from the stages of medloop; `medloop doctor` says when it is out of date.\n"
+HEAD = "# Made by `medloop new` from the stages of medloop.\n"
+LOCK_HEAD = "# Written by `medloop lock`: DVC runs a stage again when something here has changed.\n"
+# DVC knows neither the code of medloop nor its libraries, and weights may lie anywhere: so it asks each time.
+LOCK_STAGE = {"cmd": "medloop lock", "always_changed": True, "outs": [{LOCK: {"cache": False}}]}
 
 
 def pipeline_yaml(*, source: str | None = None, work: str = "work") -> str:
     """The content of dvc.yaml; `source` is a local file that ingest reads."""
     content: dict[str, Any] = {
-        "stages": {name: _stage(name, stage, source, work) for name, stage in STAGES.items()},
+        "stages": {"lock": LOCK_STAGE, **{name: _stage(name, stage, source, work) for name, stage in STAGES.items()}},
         "metrics": [f"{work}/report/scores.json"],
         "plots": [
             {f"{work}/report/plots/roc.csv": {"x": "fpr", "y": "tpr", "title": "ROC"}},
@@ -46,27 +51,29 @@ def _stage(name: str, stage: Stage, source: str | None, work: str) -> dict[str, 
     return {
         "cmd": f"medloop {name}",
         **deps,
-        "params": [*stage.sections, {LOCK: [f"stages.{name}"]}],
+        # By whole sections: DVC wants every key that it is told of to be in the file.
+        "params": [*dict.fromkeys(section.partition(".")[0] for section in stage.sections), {LOCK: [f"stages.{name}"]}],
         "outs": outs,
     }
 
 
-def lock_yaml() -> str:
-    """The hash of each stage's code, as this medloop has it."""
-    content = {"medloop": __version__, "stages": {name: code_hash(name) for name in STAGES}}
-    return "# Written by medloop: DVC runs a stage again when its code here has changed.\n" + yaml.safe_dump(content)
+def lock_yaml(project: Project) -> str:
+    """What each stage depends on besides the recipe and the stages before it: code, libraries, files elsewhere."""
+    outside = {name: outside_of(project, name, stage) for name, stage in STAGES.items()}
+    stages = {name: {**inputs.hashes, **inputs.values} for name, inputs in outside.items()}
+    return LOCK_HEAD + yaml.safe_dump({"medloop": __version__, "stages": stages}, allow_unicode=True)
 
 
-def refresh_lock(root: Path) -> bool:
+def write_lock(project: Project) -> bool:
     """Bring a project's lock up to date; whether it had to be."""
-    path = root / LOCK
-    if not path.is_file() or path.read_text("utf-8") == lock_yaml():
+    path, text = project.root / LOCK, lock_yaml(project)
+    if path.is_file() and path.read_text("utf-8") == text:
         return False
-    write_text(path, lock_yaml())
+    write_text(path, text)
     return True
 
 
 def generated_files(data: str | None) -> dict[str, str]:
     """The files of a new project that follow from the stages; `data` is what it learns from."""
     local = str(Path(data).resolve()) if data is not None and "://" not in data else None
-    return {"dvc.yaml": pipeline_yaml(source=local), LOCK: lock_yaml()}
+    return {"dvc.yaml": pipeline_yaml(source=local)}

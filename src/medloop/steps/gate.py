@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+
+from pydantic import ValidationError
 
 from medloop.bundle import files as bundle_files
 from medloop.bundle.predictor import Inputs, Predictor
@@ -16,9 +18,10 @@ from medloop.errors import UserError
 from medloop.evaluate.against_champion import Opponent
 from medloop.evaluate.decided import Decided, Task, decided_by, decided_in_report
 from medloop.evaluate.gate import Evidence, judge
-from medloop.evaluate.ledger import LEDGER, bundles_seen
+from medloop.evaluate.ledger import LEDGER, bundles_seen, comparison_number
 from medloop.recipe import GateSection
-from medloop.registry.store import ModelStore, Version
+from medloop.registry.reference import Reference
+from medloop.registry.store import BROKEN, ModelStore, Version
 from medloop.steps import images
 from medloop.steps.project import Project
 from medloop.steps.versions import store_of
@@ -38,21 +41,35 @@ class LockedCases:
     edition: Edition
 
 
+@dataclass(frozen=True, kw_only=True)
+class Challenge:
+    """What is asked of an opponent: the task, the cases, and what the challenger decided of them."""
+
+    task: Task
+    tests: LockedCases
+    decided: Decided
+
+
 def judge_bundle(project: Project) -> Verdict:
     """The verdict on the bundle and the report in the work folder."""
     report, bundle = read_json(project.work / "report" / "report.json"), project.work / "bundle"
     section, digest, tests = project.recipe.gate, bundle_files.verify(bundle), _locked_cases(project)
-    champion = _champion(store_of(project))
+    store = store_of(project)
+    champion = _champion(store)
     if champion is not None and _was_judged(champion, digest, tests.edition.id, section):
         return champion.verdict
     task = Task.of(bundle_files.read_meta(bundle))
     challenger, subgroups = decided_in_report(project.work / "report", task)
-    compares = champion is not None and any(rule.compares for rule in section.rules)
+    challenge = Challenge(task=task, tests=tests, decided=challenger)
+    reference = store.reference()
     evidence = Evidence(
         challenger=challenger,
         edition_cases=frozenset(tests.edition.cases),
         subgroups=subgroups,
-        opponent=_opponent(champion, task, tests, challenger) if champion is not None and compares else None,
+        **_opponents(store, champion, section, challenge),
+        number=comparison_number(
+            project.work / LEDGER, tests.edition.id, bundle=digest, reference=reference.bundle if reference else None
+        ),
         footprint=_footprint(bundle, section, tests),
         looks=bundles_seen(project.work / LEDGER, tests.edition.id),
     )
@@ -92,14 +109,46 @@ def _champion(store: ModelStore) -> Version | None:
 def _was_judged(champion: Version, digest: str, edition: str, section: GateSection) -> bool:
     """Whether these very bytes serve by a verdict on this edition under these rules, which nothing new can change."""
     verdict = champion.verdict
-    return (verdict.bundle, verdict.edition, verdict.gate) == (digest, edition, section.model_dump(mode="json"))
-
-
-def _opponent(champion: Version, task: Task, tests: LockedCases, challenger: Decided) -> Opponent:
-    """The champion on these cases, scored afresh."""
-    number, bundle = champion.number, champion.bundle
+    if not verdict.gate or (verdict.bundle, verdict.edition) != (digest, edition):
+        return False
     try:
-        predictor = Predictor.load(champion.folder / "bundle")
+        # An older medloop did not write down every key.
+        return GateSection.model_validate(verdict.gate) == section
+    except ValidationError:
+        return False
+
+
+def _opponents(
+    store: ModelStore, champion: Version | None, section: GateSection, challenge: Challenge
+) -> dict[str, Opponent]:
+    """The champion and, where it is another version and a rule has a margin, the reference version."""
+    if champion is None or not any(rule.compares for rule in section.rules):
+        return {}
+    found = {"opponent": _opponent(champion, challenge)}
+    reference = store.reference()
+    has_margin = any(rule.not_worse_by is not None for rule in section.rules)
+    if reference is None or reference.bundle == champion.bundle or not has_margin:
+        return found
+    return found | {"reference": replace(_reference(store, reference, challenge), role="reference version")}
+
+
+def _reference(store: ModelStore, reference: Reference, challenge: Challenge) -> Opponent:
+    absent = Opponent(version=reference.version, bundle=reference.bundle)
+    try:
+        version = store.version(reference.version)
+    except BROKEN:
+        return replace(absent, why_not=f"version {reference.version} cannot be read")
+    if version.bundle != reference.bundle:
+        return replace(absent, why_not=f"version {reference.version} is not the bundle that was approved")
+    return _opponent(version, challenge)
+
+
+def _opponent(version: Version, challenge: Challenge) -> Opponent:
+    """The version on these cases, scored afresh."""
+    number, bundle = version.number, version.bundle
+    task, tests = challenge.task, challenge.tests
+    try:
+        predictor = Predictor.load(version.folder / "bundle")
         own = Task.of(predictor.meta)
         if not own.asks_the_same(task):
             return Opponent(
@@ -110,7 +159,7 @@ def _opponent(champion: Version, task: Task, tests: LockedCases, challenger: Dec
         return Opponent(
             version=number, bundle=bundle, why_not=f"version {number} cannot answer these cases: {error.found}"
         )
-    if decided.case_ids != challenger.case_ids:
+    if decided.case_ids != challenge.decided.case_ids:
         return Opponent(version=number, bundle=bundle, why_not="the report was made on other cases")
     warnings = []
     if predictor.meta["edition"] != tests.edition.id:
@@ -136,7 +185,7 @@ def _footprint(bundle: Path, section: GateSection, tests: LockedCases) -> dict[s
         case: Inputs = [tests.cases[0].values] if tests.files is None else tests.files[:1]
         for _ in range(WARM_UPS + TIMED):
             started = time.perf_counter()
-            predictor.predict(case)
+            predictor.predict(case, patients=[0])
             seconds.append(time.perf_counter() - started)
         found["latency_ms"] = 1000 * median(seconds[WARM_UPS:])
     return found

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from medloop.bundle import files
-from medloop.errors import UserError
-from medloop.recipe import ModelSection
+from medloop.errors import BrokenBundle, UserError
+from medloop.prepare.rule import DecodeRule
+from medloop.recipe import ModelSection, Recipe
 from medloop.steps.project import Project
 from medloop.steps.tracked import content_name, epoch_log, flat_params
 from medloop.steps.versions import store_of
-from medloop.storage import read_json
+from medloop.storage import read_json, sha256_file
 
 CHAMPION = "champion"
 
@@ -52,11 +54,24 @@ def files_of(project: Project, cases: Any) -> FileBytes | None:
     return FileBytes(project, cases["path"].tolist()) if has_images(project) else None
 
 
+def ingest_rule(recipe: Recipe) -> DecodeRule:
+    """How ingest and audit read files of many frames; frames that are pictures of their own are windowed there."""
+    section = recipe.prepare
+    if section.frame != "all":
+        return DecodeRule(frame=section.frame)
+    if recipe.export.per != "patient":
+        raise UserError(
+            "prepare.frame: all makes slices of frames, which only a model that decides per patient puts together",
+            found=f"export.per: {recipe.export.per}",
+            hint="set export.per: patient, or prepare.frame: first or middle",
+        )
+    return DecodeRule(frame="all", window=section.window)
+
+
 def prepare_images(project: Project, cases: Any, task: Mapping[str, Any]) -> str:
     """The cases' files -> one array of one size."""
     from medloop.prepare.image import ImagePreparer
     from medloop.prepare.prepared_images import ImageFiles, write_prepared_images
-    from medloop.prepare.rule import DecodeRule
 
     section = project.recipe.prepare
     preparer = ImagePreparer(
@@ -79,6 +94,7 @@ def train_images(project: Project, tuned: Mapping[str, Any]) -> str:
 
     recipe, work, model = project.recipe, project.work, model_of(project)
     params, section = with_tuned(model, recipe.train, tuned)
+    check_export(project, model.name, params)
     tags = {"training_inputs": content_name(project, repr(params), section.model_dump_json())}
     with epoch_log(project) as log, log.run("train", tags=tags, params=flat_params(model.name, params, section)) as run:
         result = train(
@@ -94,7 +110,21 @@ def train_images(project: Project, tuned: Mapping[str, Any]) -> str:
         )
         run.tag(training=read_json(work / "trained" / "model.json")["training"])
     best = result.history.sort_values("val_loss").iloc[0]
-    return f"{recipe.train.mode}: held-out AUC {best['roc_auc']:.3f}, accuracy {best['accuracy']:.3f}"
+    return (
+        f"{recipe.train.mode}: held-out AUC {best['roc_auc']:.3f}, accuracy {best['accuracy']:.3f} before export sets "
+        "the threshold"
+    )
+
+
+def check_export(project: Project, name: str, params: Mapping[str, Any]) -> None:
+    """Refuse a network that could be trained and not exported, before it is trained."""
+    from medloop.bundle.export_trial import PARITY, try_export
+    from medloop.prepare.prepared_images import read_prepared_images
+
+    # An untrained network says whether the graph is right, not to the last digit how right.
+    bound = max(project.recipe.export.parity or PARITY, PARITY)
+    shape = read_prepared_images(project.work / "prepared").preparer.shape
+    try_export(name, params, shape=shape, bound=bound, cache=project.work / "cache")
 
 
 def model_of(project: Project) -> ModelSection:
@@ -128,6 +158,29 @@ def _champion_weights(project: Project) -> str:
             hint="begin with weights: imagenet, none or a file",
         )
     return os.path.relpath(bundle / files.WEIGHTS, project.root)
+
+
+def begins_with(project: Project) -> dict[str, str]:
+    """The weights that a training may begin with, each by its name in the recipe with a hash."""
+    space = project.recipe.tune.space.get("weights")
+    names = {str(name) for name in (project.recipe.model.params.get("weights"), *(space.choices if space else ()))}
+    found = {name: project.root / name for name in sorted(names - {CHAMPION}) if (project.root / name).is_file()}
+    hashes = {f"the file {name} (model.weights)": sha256_file(path) for name, path in found.items()}
+    return {**hashes, **({"the champion (model.weights)": _champion_bundle(project)} if CHAMPION in names else {})}
+
+
+def _champion_bundle(project: Project) -> str:
+    """The bundle that serves; where it was made here out of a champion, that one."""
+    champion, own = store_of(project).champion(), project.work / "bundle"
+    if champion is None:
+        return "none"
+    with suppress(BrokenBundle):
+        if (own / files.META).is_file() and files.verify(own) == champion.bundle:
+            meta = read_json(own / files.META)
+            # Else a model that the gate let pass would be trained again, each time from itself.
+            if meta["recipe"]["model"].get("weights") == CHAMPION:
+                return str(meta["parent"])
+    return champion.bundle
 
 
 def parent_of(project: Project) -> str | None:

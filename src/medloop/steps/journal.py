@@ -14,6 +14,7 @@ from medloop.case import Prediction
 from medloop.errors import UserError
 from medloop.feedback import StoredPrediction, open_feedback
 from medloop.feedback.records import Head
+from medloop.registry.reference import Reference
 from medloop.registry.store import Champion, ModelStore
 from medloop.settings import FeedbackSettings
 
@@ -55,11 +56,22 @@ def _head_of(noted: str) -> Head:
 
 def note_promotion(root: Path, settings: FeedbackSettings, champion: Champion, *, kind: str = "promotion") -> str:
     """Tell the journal what serves from now on (`promotion` or `rollback`); the sentence says how that went."""
+    return _note(root, settings, kind, champion, previous=champion.previous)
+
+
+def note_reference(root: Path, settings: FeedbackSettings, reference: Reference, *, previous: int | None) -> str:
+    """Tell the journal which version later ones are held against; the sentence says how that went."""
+    return _note(root, settings, "reference", reference, previous=previous)
+
+
+def _note(
+    root: Path, settings: FeedbackSettings, kind: str, named: Champion | Reference, *, previous: int | None
+) -> str:
     content = {
-        "version": str(champion.version),
-        "bundle": champion.bundle,
-        "previous": None if champion.previous is None else str(champion.previous),
-        "by": champion.by,
+        "version": str(named.version),
+        "bundle": named.bundle,
+        "previous": None if previous is None else str(previous),
+        "by": named.by,
     }
     try:
         with closing(open_feedback(settings, root=root)) as feedback:
@@ -74,9 +86,10 @@ def replay(feedback: Feedback, prediction_id: str, *, models: ModelStore, bundle
     stored = feedback.prediction(prediction_id)
     if stored is None:
         raise UserError("a prediction must be stored", found="none of this id", hint="check the id")
-    case = _kept_input(feedback, stored)
+    cases = _kept_inputs(feedback, stored)
     predictor = Predictor.load(find_bundle(stored.prediction, models=models, bundle=bundle))
-    again = predictor.predict([case])[0]
+    # All that an answer was given for is of one patient.
+    again = predictor.predict(cases, patients=[0] * len(cases))[0]
     difference = _difference(stored.prediction, again)
     if difference > TOLERANCE or _decided(stored.prediction) != _decided(again):
         raise UserError(
@@ -103,9 +116,9 @@ def find_bundle(answer: Prediction, *, models: ModelStore, bundle: Path | None =
     return found
 
 
-def _kept_input(feedback: Feedback, stored: StoredPrediction) -> Any:
-    """The picture or row, if it is still there."""
-    found = feedback.input_of(stored)
+def _kept_inputs(feedback: Feedback, stored: StoredPrediction) -> Any:
+    """The row, the picture or all slices, if they are still there."""
+    found = feedback.inputs_of(stored)
     if found is None:
         settings = feedback.settings
         why = f"expired after {settings.keep_days} days" if settings.keep_inputs else "not kept (feedback.keep_inputs)"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medloop.errors import UserError
-from medloop.recipe import Recipe, load_recipe
+from medloop.recipe import Recipe, check_kind, load_recipe
 from medloop.settings import Settings, load_settings
 from medloop.storage import write_text
 
@@ -61,14 +61,31 @@ class Project:
 
 def load_project(root: Path, *, smoke: bool = False, k_folds: int | None = None) -> Project:
     """The project in a folder."""
-    from medloop.train.space import check_tuning
-
     recipe = load_recipe(root)
+    check_recipe(recipe)
     folds = SMOKE_FOLDS if smoke and k_folds is None else k_folds
     if folds is not None:
         recipe = recipe.with_values("split", folds=folds)
-    check_tuning(recipe.model, recipe.train, recipe.tune)
     return Project(root=root, recipe=recipe, settings=load_settings(root), smoke=smoke)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse what no stage could use, before the first one runs."""
+    from medloop.data import find_source
+    from medloop.models import MODELS, find_model, hyperparameters
+    from medloop.train.space import check_tuning
+
+    gives, model = find_source(recipe.data.source).gives, recipe.model
+    check_kind(recipe, gives)
+    learns = {"table": "table", "images": "image"}[gives]
+    if "name" in model.model_fields_set and find_model(model.name).learns != learns:
+        raise UserError(
+            f"model.name: {model.name} cannot learn from {gives}",
+            found=f"data.source: {recipe.data.source}, which gives {gives}",
+            hint=f"choose {' or '.join(name for name, one in MODELS.items() if one.learns == learns)}",
+        )
+    hyperparameters(model.name, model.params)
+    check_tuning(model, recipe.train, recipe.tune)
 
 
 def patient_key(root: Path, settings: Settings) -> bytes:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medloop.errors import GateRefusal, UserError
+from medloop.prepare.decode import DEFAULT_RULE
+from medloop.prepare.rule import DecodeRule
 from medloop.recipe import read_yaml
 from medloop.settings import Settings
 from medloop.steps import images
+from medloop.steps.decision_cases import warn_of_decision_cases
 from medloop.steps.journal import note_promotion
 from medloop.steps.project import Project, git_commit, patient_key, who
 from medloop.steps.versions import mirror, store_of
-from medloop.storage import Limits, atomic_file, place, read_json
+from medloop.storage import Limits, atomic_file, place, read_json, write_json
 
 if TYPE_CHECKING:
     from medloop.audit.table import Audit
@@ -32,7 +36,7 @@ def ingest(project: Project) -> str:
     # Only images can carry patients in their headers, so only they need the key.
     key = patient_key(project.root, project.settings) if find_source(data.source).gives == "images" else None
     places = places_of(project.root, project.settings, raw=project.work / "raw", key=key, sha256=data.sha256)
-    cases = read_source(data, places)
+    cases = read_source(data, replace(places, rule=images.ingest_rule(project.recipe)))
     with ThreadPoolExecutor(1) as beside:
         version = beside.submit(manifest.fingerprint, cases)
         manifest.write_cases(cases, project.work / "cases.parquet")
@@ -46,12 +50,39 @@ def audit(project: Project) -> str:
 
     section = project.recipe.audit
     reference = manifest.read_cases(project.root / section.reference) if section.reference else None
-    result = examine(project.root, project.cases(), section, folder=project.work / "audit", reference=reference)
+    result = examine(
+        project.root,
+        project.cases(),
+        section,
+        folder=project.work / "audit",
+        reference=reference,
+        rule=images.ingest_rule(project.recipe),
+    )
+    return _found(project, result)
+
+
+def accept(project: Project) -> str:
+    """The findings of before, judged by the names that the recipe accepts now."""
+    from medloop.audit.acceptance import accept_findings
+
+    result = accept_findings(project.work / "audit", project.recipe.audit)
+    return audit(project) if result is None else _found(project, result)
+
+
+def _found(project: Project, result: Audit) -> str:
     counts = {kind: sum(one.severity == kind for one in result.findings) for kind in ("severe", "warning", "note")}
     return ", ".join(f"{n} {kind}" for kind, n in counts.items()) + f"; see {project.shown('audit/audit.html')}"
 
 
-def examine(root: Path, cases: Any, section: AuditSection, *, folder: Path, reference: Any = None) -> Audit:
+def examine(
+    root: Path,
+    cases: Any,
+    section: AuditSection,
+    *,
+    folder: Path,
+    reference: Any = None,
+    rule: DecodeRule = DEFAULT_RULE,
+) -> Audit:
     """Audit a manifest of either kind and write what was found."""
     if cases["path"].isna().all():
         from medloop.audit.report import write_audit
@@ -60,10 +91,10 @@ def examine(root: Path, cases: Any, section: AuditSection, *, folder: Path, refe
         result = audit_table(cases, section, reference=reference)
         write_audit(result, cases, section, folder)
         return result
-    return _examine_images(root, cases, section, folder)
+    return _examine_images(root, cases, section, folder, rule)
 
 
-def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path) -> Audit:
+def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path, rule: DecodeRule) -> Audit:
     from medloop.audit.image_report import write_image_audit
     from medloop.audit.images import audit_images
     from medloop.prepare.sandbox import Sandbox
@@ -71,16 +102,20 @@ def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path)
     scratch = folder.with_name(f".{folder.name}.scratch")
     with Sandbox() as sandbox:
         result = audit_images(
-            cases, lambda path: sandbox.decode((root / path).read_bytes()).pixels, section, scratch=scratch
+            cases,
+            lambda path: sandbox.decode((root / path).read_bytes(), rule=rule).pixels,
+            section,
+            scratch=scratch,
         )
     write_image_audit(result, cases, section, folder)
     return result
 
 
 def split(project: Project) -> str:
-    """cases, findings -> work/splits.parquet, work/edition.json."""
+    """cases, findings -> work/splits.parquet, work/split.json, work/edition.json."""
     from medloop.data.edition import edition_of, locked_cases, read_edition, write_edition
     from medloop.data.split import split_cases
+    from medloop.data.split_facts import split_facts
 
     cases, section = project.cases(), project.recipe.split
     groups = read_json(project.work / "audit" / "findings.json")["groups"]
@@ -93,7 +128,10 @@ def split(project: Project) -> str:
     edition = edition_of(cases, splits, section, smoke=project.smoke)
     with atomic_file(project.work / "splits.parquet") as file:
         splits.to_parquet(file, index=False)
+    facts = split_facts(cases, splits, section, copies=len(groups), smoke=project.smoke)
+    write_json(project.work / "split.json", facts)
     write_edition(edition, path)
+    warn_of_decision_cases(project)
     counts = ", ".join(f"{n} {name}" for name, n in splits["part"].value_counts().items())
     left = ", ".join(f"{n} left out: {why}" for why, n in splits["why"][splits["why"] != ""].value_counts().items())
     counts += f" ({left})" if left else ""
@@ -135,6 +173,7 @@ def train(project: Project) -> str:
     from medloop.train.learning import read_learning
 
     _refuse_open_findings(project)
+    warn_of_decision_cases(project)
     recipe = project.recipe
     tuned = read_yaml(project.work / "tuned.yaml") if (project.work / "tuned.yaml").is_file() else {}
     if images.has_images(project):
@@ -143,14 +182,15 @@ def train(project: Project) -> str:
     result = train_table(learning, recipe.model, recipe.train, tuned=tuned, folder=project.work / "trained")
     accuracy, auc = result.history["accuracy"], result.history["roc_auc"]
     return (
-        f"{recipe.model.name}, {len(result.history)} folds: accuracy {accuracy.mean():.3f} +- {accuracy.std():.3f}, "
-        f"AUC {auc.mean():.3f} +- {auc.std():.3f}"
+        f"{recipe.model.name}, {len(result.history)} folds: AUC {auc.mean():.3f} +- {auc.std():.3f}, accuracy "
+        f"{accuracy.mean():.3f} +- {accuracy.std():.3f} before export sets the threshold"
     )
 
 
 def export(project: Project) -> str:
     """trained, splits, prepared -> work/bundle/."""
     from medloop.bundle.export import Origin, export_table
+    from medloop.bundle.operating_point import describe_threshold
     from medloop.data import manifest
 
     origin = Origin(
@@ -161,6 +201,7 @@ def export(project: Project) -> str:
         smoke=project.smoke,
         git_commit=git_commit(project.root),
         parent=images.parent_of(project),
+        facts=recorded_facts(project.work),
     )
     work, section = project.work, project.recipe.export
     if images.has_images(project):
@@ -170,10 +211,16 @@ def export(project: Project) -> str:
             work / "trained", work / "prepared", work / "splits.parquet", section, origin=origin, folder=work / "bundle"
         )
         return describe_export(meta)
-    meta = export_table(work / "trained", work / "prepared", section, origin=origin, folder=work / "bundle")
-    value, rule = meta["threshold"]["value"], meta["threshold"]["rule"]
-    decided = "the likeliest class" if value is None else f"threshold {value:.3f} by {rule}"
-    return f"ONNX differs by {meta['parity']:.1g}, {decided}"
+    meta = export_table(
+        work / "trained", work / "prepared", work / "splits.parquet", section, origin=origin, folder=work / "bundle"
+    )
+    return f"ONNX differs by {meta['parity']:.1g}, {describe_threshold(meta['threshold'])}"
+
+
+def recorded_facts(work: Path) -> dict[str, Any]:
+    """What the stages before the export recorded of themselves, by stage."""
+    files = {"split": work / "split.json", "tune": work / "tune.json", "train": work / "trained" / "train.json"}
+    return {stage: read_json(path) for stage, path in files.items() if path.is_file()}
 
 
 def evaluate(project: Project) -> str:
@@ -183,8 +230,10 @@ def evaluate(project: Project) -> str:
     from medloop.bundle.files import verify
     from medloop.data.edition import tested_rows
     from medloop.data.manifest import cases_of
+    from medloop.evaluate import class_view
     from medloop.evaluate.ledger import LEDGER, bundles_seen, note_look
     from medloop.evaluate.report import evaluate_bundle
+    from medloop.evaluate.sentences import headline
     from medloop.evaluate.study import study_facts
 
     parts, findings = pd.read_parquet(project.work / "splits.parquet"), read_json(project.work / "audit/findings.json")
@@ -204,11 +253,11 @@ def evaluate(project: Project) -> str:
         study=study_facts(cases, parts, findings, subgroups=project.recipe.evaluate.subgroups),
         beside=images.untrained(project, rows["case_id"].tolist()) if files is not None else None,
         looks=bundles_seen(project.work / LEDGER, edition),
+        edition=edition,
         folder=project.work / "report",
     )
-    figures = report["test"]
-    shown = ", ".join(f"{name} {figures[name]['value']:.3f}" for name in ("accuracy", "recall", "roc_auc"))
-    return f"{report['n_test']} locked cases: {shown}; see {project.shown('report/report.html')}"
+    figures = f"{headline(report)}{class_view.short(report)}"
+    return f"{report['n_test']} locked cases: {figures}; see {project.shown('report/report.html')}"
 
 
 def gate(project: Project) -> str:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medloop.recipe import ModelSection
-from medloop.steps.images import has_images, model_of
+from medloop.recipe import ModelSection, TuneSection
+from medloop.steps.images import check_export, has_images, model_of
 from medloop.steps.project import Project
 from medloop.steps.tracked import content_name, epoch_log
-from medloop.storage import atomic_file, write_text
+from medloop.storage import atomic_file, write_json, write_text
 
 if TYPE_CHECKING:
     from medloop.registry.epochs import LiveRun
@@ -19,20 +19,37 @@ if TYPE_CHECKING:
 
 
 def tune(project: Project) -> str:
-    """splits, prepared -> work/tuned.yaml, and work/tune/ to look at."""
+    """splits, prepared -> work/tuned.yaml, work/tune.json, and work/tune/ to look at."""
     section = project.recipe.tune
     if section.trials == 0:
+        write_json(project.work / "tune.json", {"trials": 0})
         write_text(project.work / "tuned.yaml", yaml.safe_dump({}))
         return "no trials asked for (tune.trials)"
-    tuned = _search(project)
+    tuned, judged_on = _search(project)
     _write_tables_and_plots(project, tuned)
+    write_json(project.work / "tune.json", _facts(tuned, section, judged_on))
     write_text(project.work / "tuned.yaml", yaml.safe_dump(tuned.best))
     values = ", ".join(f"{name} {_text(value)}" for name, value in tuned.best.items())
     found = f"best {section.metric} {tuned.figure:.3f} with {values}"
     return f"{len(tuned.trials)} trials, {found}; see {project.shown('tune')}/"
 
 
-def _search(project: Project) -> Tuned:
+def _facts(tuned: Tuned, section: TuneSection, judged_on: Mapping[str, Any]) -> dict[str, Any]:
+    """What was tried, on which cases, and what was chosen."""
+    states = tuned.trials["state"].value_counts()
+    return {
+        "trials": len(tuned.trials),
+        "complete": int(states.get("complete", 0)),
+        "pruned": int(states.get("pruned", 0)),
+        "metric": section.metric,
+        "seed": section.seed,
+        "judged_on": dict(judged_on),
+        "best": tuned.best,
+        "figure": tuned.figure,
+    }
+
+
+def _search(project: Project) -> tuple[Tuned, dict[str, Any]]:
     from medloop.train.tune import tune as run_trials
 
     recipe, model = project.recipe, model_of(project)
@@ -47,25 +64,30 @@ def _search(project: Project) -> Tuned:
         def open_log(number: int, values: Mapping[str, Any]) -> LiveRun:
             return log.run(f"trial {number}", tags={"study": name}, params=values, parent=parent)
 
-        tuned = run_trials(_judge(project, model), section, storage=storage, name=name, open_log=open_log)
+        judge, judged_on = _judge(project, model)
+        tuned = run_trials(judge, section, storage=storage, name=name, open_log=open_log)
         parent.log({f"tune_{section.metric}": tuned.figure})
-    return tuned
+    return tuned, judged_on
 
 
-def _judge(project: Project, model: ModelSection) -> Judge:
-    """Images are judged on the validation cases, tables by cross-validation; neither sees test or calibration cases."""
+def _judge(project: Project, model: ModelSection) -> tuple[Judge, dict[str, Any]]:
+    """What judges a trial, and on which cases: validation cases or folds, never test or calibration cases."""
     recipe, prepared, splits = project.recipe, project.work / "prepared", project.work / "splits.parquet"
     metric = recipe.tune.metric
     if has_images(project):
         from medloop.train.image_learning import read_image_learning
         from medloop.train.tune_images import image_judge
 
-        learning = read_image_learning(prepared, splits)
-        return image_judge(learning, model, recipe.train, metric, cache=project.work / "cache", root=project.root)
+        check_export(project, model.name, model.params)
+        pictures = read_image_learning(prepared, splits)
+        judge = image_judge(pictures, model, recipe.train, metric, cache=project.work / "cache", root=project.root)
+        return judge, pictures.choosing_facts()
     from medloop.train.learning import read_learning
     from medloop.train.tune import table_judge
 
-    return table_judge(read_learning(prepared, splits), model, metric, seed=recipe.train.seed)
+    rows = read_learning(prepared, splits)
+    judged_on = {"part": "folds", "folds": rows.fold_count, "cases": len(rows.y)}
+    return table_judge(rows, model, metric, seed=recipe.train.seed), judged_on
 
 
 def _write_tables_and_plots(project: Project, tuned: Tuned) -> None:

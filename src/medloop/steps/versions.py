@@ -9,7 +9,7 @@ from medloop.errors import UserError
 from medloop.registry.mirror import mirror_to
 from medloop.registry.store import RESTORE, Champion, ModelStore, Version
 from medloop.registry.tracking import Tracker, tracker_for
-from medloop.steps.journal import note_promotion
+from medloop.steps.journal import note_promotion, note_reference
 from medloop.steps.project import Project, who
 from medloop.storage import read_json
 
@@ -57,6 +57,27 @@ def rollback(project: Project) -> dict[str, Any]:
     return _told(project, store_of(project).rollback(by=who(project.settings)), kind="rollback")
 
 
+def set_reference(project: Project, number: int) -> dict[str, Any]:
+    """Let later versions be held against this one; the reference version of now, and how its mirror went."""
+    store = store_of(project)
+    before, reference = store.reference(), store.set_reference(number, by=who(project.settings))
+    previous = before.version if before is not None and before.version != number else None
+    noted = note_reference(project.root, project.settings.feedback, reference, previous=previous)
+    return {**asdict(reference), "previous": previous, "journal": noted, "mirror": _mirrored(project)}
+
+
+def migrate(project: Project) -> dict[str, Any]:
+    """Write down in a store of an older medloop what it lacks: the reference version."""
+    store = store_of(project)
+    reference = store.migrate()
+    mirrored = _mirrored(project) if reference is not None else ""
+    return {"reference": asdict(reference) if reference is not None else None, "mirror": mirrored}
+
+
+def _mirrored(project: Project) -> str:
+    return mirror_to(project.settings.mirror, store_of(project))
+
+
 def _told(project: Project, champion: Champion, *, kind: str) -> dict[str, Any]:
     noted = note_promotion(project.root, project.settings.feedback, champion, kind=kind)
     version = store_of(project).version(champion.version)
@@ -88,6 +109,7 @@ def overview(project: Project) -> list[dict[str, Any]]:
 
 def _line(store: ModelStore, version: Version) -> dict[str, Any]:
     report, roles = read_json(version.folder / "report" / "report.json"), _roles(store)
+    reference = store.reference()
     figure = report.get("test", {}).get("roc_auc", {})
     return {
         "version": str(version.number),
@@ -96,6 +118,7 @@ def _line(store: ModelStore, version: Version) -> dict[str, Any]:
         "model": report.get("model", {}).get("name", ""),
         "test AUC": _auc(figure),
         "edition": version.verdict.edition[:8],
+        "reference": "yes" if reference is not None and reference.version == version.number else "",
         "created": version.created,
         "by": version.by,
         "bundle": version.bundle[:12],

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from medloop.metrics import METRICS
 from medloop.metrics.estimate import Interval, within
+from medloop.metrics.every import metric_called
 from medloop.metrics.folds import repeated_cv_interval
-from medloop.metrics.view import IntArray
+from medloop.metrics.view import BY_CLASS, IntArray
 from medloop.progress import track
 from medloop.train.crossval import cross_validate
 from medloop.train.learning import TableLearning
@@ -60,13 +60,14 @@ def compare_models(candidates: Sequence[Candidate], repeats: Sequence[IntArray])
 def _compare(candidate: Candidate, repeats: Sequence[IntArray]) -> Compared:
     started = time.perf_counter()
     histories = [candidate.folds(fold) for fold in repeats]
-    folds = {metric: [float(v) for history in histories for v in history[metric]] for metric in SHOWN}
+    names = [name for name in (*SHOWN, *(f"{BY_CLASS}{one}" for one in SHOWN)) if name in histories[0]]
+    folds = {name: [float(v) for history in histories for v in history[name]] for name in names}
     held_out = 1 / len(histories[0])
     return Compared(
         name=candidate.name,
         says=candidate.says,
         figures={
-            metric: within(repeated_cv_interval(values, held_out), METRICS[metric].bounds)
+            metric: within(repeated_cv_interval(values, held_out), metric_called(metric).bounds)
             for metric, values in folds.items()
         },
         folds=folds,

@@ -15,7 +15,7 @@ from medloop.models.estimator import write_estimator
 from medloop.recipe import ModelSection, TrainSection
 from medloop.storage import atomic_file, atomic_folder, write_json
 from medloop.train.crossval import CrossValidated, cross_validate, fit
-from medloop.train.learning import TableLearning
+from medloop.train.learning import FOLD_DECISION, TableLearning
 
 PACKAGES = ("medloop", "numpy", "scipy", "scikit-learn", "pandas", "skl2onnx", "onnxruntime")
 
@@ -34,8 +34,25 @@ def train_table(
         with atomic_file(target / "out_of_fold.parquet") as file:
             _out_of_fold(learning, result).to_parquet(file, index=False)
         write_json(target / "model.json", {"name": model.name, "params": params, "seed": section.seed})
+        write_json(target / "train.json", _facts(learning, params, result, tuned=tuned, seed=section.seed))
         write_json(target / "environment.json", environment())
     return result
+
+
+def _facts(
+    learning: TableLearning, params: Mapping[str, Any], result: CrossValidated, *, tuned: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """What this training did."""
+    return {
+        "task": "table",
+        "seed": seed,
+        "cases": len(learning.y),
+        "groups": len(set(learning.groups)),
+        "folds": len(result.history),
+        "fold_decision": FOLD_DECISION,
+        "weighting": params.get("class_weight") or "none",
+        "tuned": dict(tuned),
+    }
 
 
 def _out_of_fold(learning: TableLearning, result: CrossValidated) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,12 @@ class ImageLearning:
         """The turn of the model that is exported: val chooses, or the first fold where there is no val."""
         watched = self.is_val if self.is_val.any() else self.fold == 0
         return self._turn(FINAL, ~watched, watched, watched)
+
+    def choosing_facts(self) -> dict[str, Any]:
+        """Which cases choose the epoch, the strength of the head and the tuned values."""
+        watched = self.final_turn().watched
+        groups = len({self.groups[row] for row in watched})
+        return {"part": "val" if self.is_val.any() else "fold", "cases": len(watched), "groups": groups}
 
     def fold_turns(self) -> Iterator[Turn]:
         """One turn a fold; without val the next fold chooses, so that the held-out one only measures."""

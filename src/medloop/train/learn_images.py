@@ -28,6 +28,7 @@ from medloop.train.device import exactness, make_fabric, peak_memory
 from medloop.train.features import Features, body_fingerprint, compute_views
 from medloop.train.fit_table import environment
 from medloop.train.head import choose_head
+from medloop.train.image_facts import image_facts
 from medloop.train.image_learning import FINAL, ImageLearning, Turn, read_image_learning
 from medloop.train.learning import measure
 from medloop.train.loop import Loop, OnEpoch, log_loss
@@ -87,9 +88,13 @@ def train_images(
     fabric = setting.fabric
     if fabric.is_global_zero:
         content = {"name": model.name, "params": params, "seed": section.seed, "mode": section.mode}
-        content |= {"head_C": trained.head_c, "training": setting.checkpoints.name}
+        content |= {"head_C": trained.head_c, "head_C_chosen": section.mode == "head" and section.head_c is None}
+        content |= {"training": setting.checkpoints.name}
         content |= {"views": views_of(section).to_json(), "balanced": section.balance != "none"}
-        _write(network, trained, content, folder)
+        facts = image_facts(
+            learning, section, trained.history, turns=turns, tuned=tuned, backbone_factor=setting.factor
+        )
+        _write(network, trained, content, facts, folder)
         shutil.rmtree(setting.checkpoints, ignore_errors=True)
     fabric.barrier()
     Reporter("train", 0, silent=not fabric.is_global_zero).say(f"peak memory {peak_memory(fabric) / 2**20:,.0f} MiB")
@@ -159,7 +164,7 @@ def _builder(
     def build() -> Classifier:
         torch.manual_seed(seed)
         make = entry.build(**params)
-        size = max(height, width)
+        size = (height, width)
         network: Classifier = make(classes=len(learning.classes), channels=channels, size=size, root=root)
         return network
 
@@ -167,9 +172,8 @@ def _builder(
 
 
 def count_weights(learning: ImageLearning, name: str, params: Mapping[str, Any]) -> int:
-    """How many weights the network has, without making them."""
-    with torch.device("meta"):
-        network = _builder(name, {**params, "weights": "none"}, learning, seed=0, root=Path())()
+    """How many weights the network learns with."""
+    network = _builder(name, {**params, "weights": "none"}, learning, seed=0, root=Path())()
     return sum(weight.numel() for weight in network.parameters())
 
 
@@ -262,7 +266,9 @@ def _run_name(learning: ImageLearning, network: Classifier, params: Mapping[str,
     return sha256_bytes(json.dumps([*plain, dict(params), section.model_dump(mode="json")]).encode())[:32]
 
 
-def _write(network: Classifier, trained: TrainedImages, content: Mapping[str, Any], folder: Path) -> None:
+def _write(
+    network: Classifier, trained: TrainedImages, content: Mapping[str, Any], facts: Mapping[str, Any], folder: Path
+) -> None:
     with atomic_folder(folder) as target:
         write_state(target / "weights.safetensors", network.state_dict())
         with atomic_file(target / "history.csv") as file:
@@ -270,6 +276,7 @@ def _write(network: Classifier, trained: TrainedImages, content: Mapping[str, An
         with atomic_file(target / "held_out.parquet") as file:
             trained.held_out.to_parquet(file, index=False)
         write_json(target / "model.json", content)
+        write_json(target / "train.json", facts)
         found = environment()
         found["packages"] |= {name: importlib.metadata.version(name) for name in PACKAGES}
         write_json(target / "environment.json", found)

@@ -11,12 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medloop.errors import UserError
-from medloop.metrics import METRICS
+from medloop.metrics.every import every_class_metric, every_metric
 from medloop.metrics.view import FloatArray, IntArray, decided, positive_view
 from medloop.models.pipeline import model_frame
 from medloop.prepare.prepared_table import read_prepared
 
 Mask = NDArray[np.bool_]
+
+# How `measure` decides, for whoever states it.
+FOLD_DECISION = "the likeliest class (0.5 for two classes)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +35,14 @@ class TableLearning:
     classes: tuple[str, ...]
     positive: tuple[str, ...]
 
+    @property
+    def fold_count(self) -> int:
+        """How many folds the cases are in."""
+        return int(self.fold.max()) + 1
+
     def folds(self) -> Iterator[tuple[Mask, Mask]]:
         """Masks of what each fold learns from and what it is measured on."""
-        for fold in range(int(self.fold.max()) + 1):
+        for fold in range(self.fold_count):
             yield self.fold != fold, self.fold == fold
 
 
@@ -66,10 +74,7 @@ def read_learning(folder: Path, splits: Path) -> TableLearning:
 def measure(
     y: IntArray, probabilities: FloatArray, classes: tuple[str, ...], positive: tuple[str, ...]
 ) -> dict[str, float]:
-    """Every metric at the plain decision; the export chooses the threshold later."""
+    """Every metric at the plain decision, in both views; the export chooses the threshold later."""
     truth, shares = positive_view(y, probabilities, classes, positive)
-    choices = decided(shares)
-    return {
-        name: metric.function(truth, choices if metric.uses == "decision" else shares)
-        for name, metric in METRICS.items()
-    }
+    by_class = every_class_metric(y, probabilities, decided(probabilities), classes, positive)
+    return every_metric(truth, shares, decided(shares)) | by_class

@@ -1,0 +1,99 @@
+"""Batch scoring where the bundle decides per patient: one line a patient, from all slices that the files hold."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from medloop.bundle.inputs import Picture
+from medloop.bundle.predictor import Predictor, Scores, needs_patients
+from medloop.bundle.whose import HINT, Whose
+from medloop.case import Prediction
+from medloop.errors import RejectedInput
+from medloop.prepare.decode import each_frame
+from medloop.prepare.header import sniff
+from medloop.progress import track
+
+PICTURES_AT_ONCE = 32
+MANY = " | "
+
+Read = Callable[[str], bytes | RejectedInput]
+Answered = tuple[str | None, str, Prediction | RejectedInput]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sorted:
+    """The files of each patient, in the order in which they first appear, and those that are no pictures at all."""
+
+    patients: dict[str, list[str]] = field(default_factory=dict)
+    rejected: dict[str, RejectedInput] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Another one where the files belong together otherwise; without the patients' names."""
+        return json.dumps([*self.patients.values(), list(self.rejected)])
+
+
+def sort_files(predictor: Predictor, uris: Sequence[str], whose: Whose, read: Read) -> Sorted:
+    """Whose each file is; a picture of nobody's is an error, before anything is answered."""
+    found, nameless = Sorted(), list[str]()
+    for uri in track(uris, total=len(uris), what="patients"):
+        patient = whose.named(uri)
+        if patient is None:
+            try:
+                patient = _by_header(predictor, uri, whose, read)
+            except RejectedInput as error:
+                found.rejected[uri] = error
+                continue
+        if patient is None:
+            nameless.append(uri)
+        else:
+            found.patients.setdefault(patient, []).append(uri)
+    if nameless:
+        refusal = needs_patients(len(nameless), hint=HINT)
+        raise RejectedInput(refusal.must, found=f"{refusal.found}, such as {nameless[0]}", hint=refusal.hint)
+    return found
+
+
+def _by_header(predictor: Predictor, uri: str, whose: Whose, read: Read) -> str | None:
+    data = read(uri)
+    if isinstance(data, RejectedInput):
+        raise data
+    if sniff(data) != "dicom" or not whose.asks_headers:
+        return None
+    return predictor.frames(data, patient_key=whose.key).pictures[0].whose
+
+
+def score_patients(predictor: Predictor, files: Sorted, read: Read, *, skip: int = 0) -> Iterator[Answered]:
+    """The patient, the files and the answer or why there is none; the first `skip` of these are passed over."""
+    yield from [(None, uri, error) for uri, error in files.rejected.items()][skip:]
+    waiting = list(files.patients.items())[max(0, skip - len(files.rejected)) :]
+    for patient, uris in track(waiting, total=len(waiting), what="patients"):
+        yield patient, MANY.join(uris), _answer(predictor, uris, read)
+
+
+def _answer(predictor: Predictor, uris: Sequence[str], read: Read) -> Prediction | RejectedInput:
+    """A patient is answered from all slices or not at all."""
+    started = time.perf_counter()
+    parts, pictures = list[Scores](), list[Picture]()
+    for uri in uris:
+        try:
+            pictures += _pictures(predictor, read(uri))
+        except RejectedInput as error:
+            return RejectedInput(error.must, found=f"{error.found}, in {uri}", hint=error.hint)
+        while len(pictures) >= PICTURES_AT_ONCE:
+            parts.append(predictor.score(pictures[:PICTURES_AT_ONCE]))
+            pictures = pictures[PICTURES_AT_ONCE:]
+    if pictures:
+        parts.append(predictor.score(pictures))
+    scores = Scores.joined(parts)
+    (prediction,) = predictor.decide(scores, [0] * len(scores.complaints), started=started)
+    return prediction
+
+
+def _pictures(predictor: Predictor, data: bytes | RejectedInput) -> list[Picture]:
+    if isinstance(data, RejectedInput):
+        raise data
+    return [predictor.fit(decoded) for decoded in each_frame(lambda start: predictor.frames(data, start=start))]

@@ -1,0 +1,15 @@
+"""Answers for patients, and the slices that they were given for."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision: str | None = "0001"
+
+
+def upgrade() -> None:
+    """Add the columns; what was answered before stays as it is."""
+    for name in ("patient", "slices"):
+        op.add_column("predictions", sa.Column(name, sa.Text))

@@ -1,0 +1,51 @@
+"""Patient ids that differ only in case or whitespace are told, and not merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from medloop.audit.images import audit_images
+from medloop.audit.table import audit_table
+from medloop.case import Finding
+from medloop.recipe import AuditSection
+from tests.tables import cases_of, clinic
+
+from .image_sets import phantoms
+
+
+def alike(findings: tuple[Finding, ...]) -> list[Finding]:
+    return [one for one in findings if one.name == "patient_ids_alike"]
+
+
+def test_a_table_names_ids_that_differ_in_case_or_spaces(tmp_path: Path) -> None:
+    table = clinic(200)
+    table["patient"] = table["patient"].replace({"p0001": "P0000", "p0003": "p 0002", "p0005": "p  0004"})
+    cases = cases_of(table, tmp_path)
+    [finding] = alike(audit_table(cases, AuditSection()).findings)
+    assert (finding.severity, finding.count) == ("warning", 6)
+    assert "6 patient ids" in finding.what
+    assert "3 patients" in finding.what
+    wanted = cases["patient_id"].isin(["p0000", "P0000", "p0002", "p 0002", "p0004", "p  0004"])
+    assert set(finding.where) == set(cases.loc[wanted, "case_id"])
+    assert "0002" not in finding.what + finding.todo
+
+
+def test_images_name_them_too_and_stay_apart(tmp_path: Path) -> None:
+    images = phantoms(tmp_path / "set", patients=12, slices=(2, 2))
+    one = images.cases["patient_id"].iloc[0]
+    changed = images.cases.index[images.cases["patient_id"] == one][1]
+    cases = images.cases.copy()
+    cases.loc[changed, "patient_id"] = f"{one.swapcase()} "
+    audit = audit_images(cases, images.read, AuditSection(), scratch=tmp_path / "scratch")
+    [finding] = alike(audit.findings)
+    assert finding.count == 2
+    assert cases.loc[changed, "path"] in finding.where
+
+
+def test_different_ids_and_missing_ones_are_no_finding(tmp_path: Path) -> None:
+    table = clinic(200)
+    assert alike(audit_table(cases_of(table, tmp_path), AuditSection()).findings) == []
+    lacking: pd.DataFrame = table.assign(patient=table["patient"].where(table.index % 2 == 0))
+    assert alike(audit_table(cases_of(lacking, tmp_path), AuditSection()).findings) == []

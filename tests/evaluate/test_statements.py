@@ -1,0 +1,173 @@
+"""Each sentence of a report is held against the files of the run that it speaks of, for projects of five kinds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from medloop.storage import read_json
+from tests.evaluate.described import Told
+
+KINDS = ("tuned_table", "classes_table", "listed_images", "foldered_images", "phantom_heads")
+
+
+@pytest.fixture(params=KINDS)
+def each(request: pytest.FixtureRequest) -> Told:
+    """All five, one after the other."""
+    found: Told = request.getfixturevalue(request.param)
+    return found
+
+
+def test_the_parts_are_counted_as_the_split_made_them(each: Told) -> None:
+    for part, rows in each.splits[each.splits["part"] != "out"].groupby("part"):
+        patients = rows["patient_id"].nunique()
+        of_patients = f" of {patients} patients" if patients else ""
+        assert f"{part}: {len(rows)} cases{of_patients}" in each.line("Parts")
+    for file, number in (("claim.md", "19"), ("tripod_ai.md", "12a")):
+        assert each.item(file, number) == each.line("Parts")
+
+
+def test_patients_are_kept_together_where_the_data_name_them_and_only_there(each: Told) -> None:
+    named = each.splits["patient_id"].notna()
+    assert named.all() or not named.any()
+    assert ("all cases of a patient are in one part" in each.whole) == named.all()
+    assert ("the data name no patients" in each.whole) == (not named.any())
+    assert ("a patient's cases stay together" in each.whole) is False
+    by_part = each.splits[named & (each.splits["part"] != "out")].groupby("patient_id")["part"].nunique()
+    assert (by_part == 1).all()
+    used, tested = each.report["facts"]["evaluate"], each.splits[each.splits["part"] == "test"]
+    together = f"stay together ({used['groups']} groups among {used['cases']} cases)"
+    assert (together in each.line("Intervals")) == (used["groups"] < used["cases"])
+    assert used["groups"] == tested["group"].nunique()
+
+
+def folds_that_ran(each: Told) -> tuple[int, str]:
+    """How many folds ran on which parts: those of the training, or those in which the export scored a head."""
+    ran = pd.read_csv(each.work / "trained" / "history.csv")["fold"]
+    model = read_json(each.work / "trained" / "model.json")
+    if model.get("mode") != "head":
+        return ran[ran >= 0].nunique(), "training part"
+    has_val = bool((each.splits["part"] == "val").any())
+    folds = each.splits.query("part == 'train'")["fold"].nunique() + has_val
+    return folds, "training and validation parts" if has_val else "training part"
+
+
+def test_copies_that_the_audit_did_not_look_for_are_named(each: Told) -> None:
+    unchecked = read_json(each.work / "audit" / "findings.json")["unchecked"]
+    assert ("cropped copies" in unchecked) == (each.report["task"] == "images")
+    for name in unchecked:
+        assert name in each.item("claim.md", "20")
+
+
+def test_folds_are_told_where_some_ran(each: Told) -> None:
+    count, parts = folds_that_ran(each)
+    made = f"cross-validation in {count} folds of the {parts}" if count else "no cross-validation"
+    assert made in each.line("Parts")
+    assert made in each.line("Training")
+    assert read_json(each.work / "report" / "run_summary.json")["k_folds"] == count
+    assert (f"| n | {count} folds |" if count else "| n | held-out cases |") in each.text("card.md")
+    assert bool(re.search(r"\bThe \d+ folds lie within", each.text("report.html"))) == bool(count)
+    robust = each.item("claim.md", "30")
+    assert f"AUC over {count} folds" in robust if count else "no folds were run" in robust
+    if not count:
+        assert not re.search(r"\d+ folds", each.whole)
+
+
+def test_a_model_that_was_not_tuned_is_said_not_to_be(each: Told) -> None:
+    if each.tuned:
+        assert "no tuning" not in each.whole
+        return
+    assert each.line("Tuning") == "no tuning: values are those of the recipe and its defaults"
+    assert "chosen by tuning" not in each.whole
+    assert "trials" not in each.whole
+
+
+def test_the_draws_and_the_seed_are_those_of_the_evaluation(each: Told) -> None:
+    section = yaml.safe_load((each.folder / "params.yaml").read_text("utf-8"))["evaluate"]
+    used = f"{section['draws']} draws, seed {section.get('seed', 0)}"
+    for text in (each.line("Intervals"), each.item("claim.md", "29"), each.item("tripod_ai.md", "12e")):
+        assert set(re.findall(r"\d+ draws, seed \d+", text)) == {used}
+    assert used in each.item("claim.md", "42")
+    assert used in each.item("tripod_ai.md", "18c")
+
+
+def test_the_methods_are_those_that_the_figures_carry(each: Told) -> None:
+    told = each.line("Intervals")
+    for name, figure in each.report["test"].items():
+        assert (re.search(rf"\b{name}\b", told) is not None) == (figure["method"] != "none")
+    assert ("DeLong" in told) == any("DeLong" in figure["method"] for figure in each.report["test"].values())
+
+
+def test_a_table_has_no_values_of_images(each: Told) -> None:
+    is_table = each.report["task"] == "table"
+    for name in ("batch_size", "weight_decay", "warmup", "epoch", "views", "augment", "pixels", "backbone"):
+        if is_table:
+            assert name not in each.whole.replace("pixel_", ""), name
+    assert ("does not apply: the cases are rows of a table, not images" in each.item("claim.md", "13")) == is_table
+    assert ("does not apply: no pretrained weights" in each.item("claim.md", "24")) == is_table
+    assert each.item("claim.md", "31").startswith("does not apply: ") == is_table
+    assert ("3 more do not apply, and say why." in each.text("claim.md")) == is_table
+
+
+def test_decisions_are_told_beside_the_most_frequent_class_and_the_data_s_prevalence(each: Told) -> None:
+    table = pd.read_parquet(each.work / "report" / "cases.parquet")
+    positive = set(each.report["positive"])
+    truth = table["label"].isin(positive) if positive else table["label"]
+    chosen = table["chosen"].isin(positive) if positive else table["chosen"]
+    always = truth.value_counts(normalize=True).max()
+    assert f"where always deciding {each.report['majority']['class']} has {always:.3f}" in each.text("card.md")
+    assert f"always deciding {each.report['majority']['class']} has {100 * always:.1f}" in each.text("report.html")
+    found = each.report["predictive"]
+    assert (found is None) == (not positive)
+    if positive:
+        assert found["prevalence"] == pytest.approx(truth.mean())
+        shares = ((found["ppv"], truth[chosen]), (found["npv"], ~truth[~chosen]))
+        for figure, right in shares:
+            assert figure["value"] == (pytest.approx(right.mean()) if len(right) else None)
+        assert f"Where {truth.mean():.1%} are positive, as in the test set: PPV" in each.text("card.md")
+        page = each.text("report.html")
+        assert page.index("PPV: of 100 positive decisions") < page.index("AUC: how often")
+
+
+def test_the_summary_and_the_card_begin_with_them(each: Told) -> None:
+    card = each.text("card.md")
+    assert card.index("where always deciding") < card.index("| accuracy |")
+    page = each.text("report.html")
+    assert page.index("<h2>Summary</h2>") < page.index("always deciding") < page.index("<h2>Pictures</h2>")
+
+
+def test_the_calibration_in_words_is_listed_among_the_limits(each: Told) -> None:
+    slope, shift = (each.report["test"][f"calibration_{name}"] for name in ("slope", "intercept"))
+    unknown = None in (slope["lower"], slope["upper"], shift["lower"], shift["upper"])
+    assert ("Calibration could not be assessed" in each.limits()) == unknown
+    wrong = not unknown and (
+        shift["lower"] > 0 or shift["upper"] < 0 or slope["upper"] < 1 or slope["lower"] > 1 or slope["upper"] < 0
+    )
+    assert ("Poorly calibrated: " in each.limits()) == wrong
+    assert ("no miscalibration detected" in each.text("report.html")) == (not unknown and not wrong)
+
+
+def test_a_rare_class_has_the_share_of_cases_that_stands_beside_it(each: Told) -> None:
+    counts = each.report["test_counts"]
+    shares = {name: n / sum(counts.values()) for name, n in counts.items()}
+    rare = [f"{name} ({share:.1%})" for name, share in shares.items() if share < 0.2]
+    assert ("A rare class: " in each.limits()) == bool(rare and len(counts) == 2)
+    assert all(text in each.limits() for text in rare if len(counts) == 2)
+
+
+def test_the_recipe_is_never_asked_for_what_was_recorded(each: Told, tmp_path: Path) -> None:
+    """A recipe full of other values changes no word."""
+    from medloop.evaluate.card import card
+    from medloop.evaluate.checklist import answered, checklist_text
+    from medloop.evaluate.page import report_page
+    from medloop.evaluate.report import TABLES
+
+    other = {**each.report, "recipe": {}}
+    assert card(other) == each.text("card.md")
+    for title, (name, items) in TABLES.items():
+        assert checklist_text(title, answered(items, other)) == each.text(name)
+    assert "Summary" in report_page(other, {})
