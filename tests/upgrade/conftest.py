@@ -1,0 +1,32 @@
+"""Projects that an earlier commit wrote, unpacked for each test to change; MLflow is not there."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.loop_project import made_once
+
+ARCHIVE = Path(__file__).with_name("projects_9707160.tar.xz")
+
+
+@pytest.fixture(autouse=True)
+def away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tracking server that is not there, and no patience to wait for it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+
+
+@pytest.fixture
+def old(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both projects, as the earlier commit left them."""
+
+    def unpack(folder: Path) -> None:
+        with tarfile.open(ARCHIVE) as archive:
+            archive.extractall(folder, filter="data")
+
+    return shutil.copytree(made_once(tmp_path_factory, "old_projects", unpack), tmp_path / "old", symlinks=True)
