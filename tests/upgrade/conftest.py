@@ -1,4 +1,4 @@
-"""Projects that an earlier commit wrote, unpacked for each test to change; MLflow is not there."""
+"""Projects that an earlier commit wrote, unpacked for each test to change."""
 
 from __future__ import annotations
 
@@ -9,16 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.loop_project import made_once
+from tests.steps.conftest import away  # noqa: F401 - a fixture
 
 ARCHIVE = Path(__file__).with_name("projects_9707160.tar.xz")
-
-
-@pytest.fixture(autouse=True)
-def away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tracking server that is not there, and no patience to wait for it."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
 
 
 @pytest.fixture

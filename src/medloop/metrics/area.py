@@ -41,9 +41,9 @@ class Sizes:
 
     def variance(self, area: FloatArray) -> FloatArray:
         """Variance of an area that is truly this: at most that of patients whose cases are all alike."""
-        alike = _variance(area, self.fewest_positives, self.fewest_negatives)
+        alike = decisive_variance(area, self.fewest_positives, self.fewest_negatives)
         with np.errstate(invalid="ignore"):
-            return np.fmin(self.effect * _variance(area, self.positives, self.negatives), alike)
+            return np.fmin(self.effect * decisive_variance(area, self.positives, self.negatives), alike)
 
 
 def auc_interval(y_true: Any, score: Any, *, groups: Any = None, level: float = 0.95) -> Interval:
@@ -94,8 +94,8 @@ def _least(areas: FloatArray, sizes: Sizes, z: float) -> FloatArray:
     return low
 
 
-def _variance(area: FloatArray, positives: float, negatives: float) -> FloatArray:
-    """Hanley and McNeil's (1982) variance, but it is the scores of the rarer class that vary the more."""
+def decisive_variance(area: Any, positives: float, negatives: float) -> FloatArray:
+    """The variance that decides: Hanley and McNeil's (1982), but it is the rarer class whose scores vary the more."""
     one, other = (1 - area) / (2 - area), area / (1 + area)
     common, rare = max(positives, negatives) - 1, min(positives, negatives) - 1
     inner = 1 + common * np.maximum(one, other) + rare * np.minimum(one, other)

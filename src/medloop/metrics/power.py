@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, log, sqrt
 from statistics import NormalDist
 
+from medloop.metrics.area import decisive_variance
 from medloop.metrics.estimate import Comparison, normal_quantile
 from medloop.metrics.gain import Area, Both, Pairs, compared_areas, compared_pairs
 from medloop.metrics.proportions import cases_needed_for_lower_bound
@@ -87,12 +88,13 @@ def cases_needed_for_area(auc: float, limit: float, *, counts: tuple[int, int], 
 
     def clears(factor: float) -> bool:
         m, n = (count * factor for count in counts)
-        return auc - limit >= above * sqrt(_area_variance(limit, m, n)) + beyond * sqrt(_area_variance(auc, m, n))
+        at_limit, true = float(decisive_variance(limit, m, n)), _expected_variance(auc, m, n)
+        return auc - limit >= above * sqrt(at_limit) + beyond * sqrt(true)
 
     return ceil(sum(counts) * least_factor(clears))
 
 
-def _area_variance(auc: float, positives: float, negatives: float) -> float:
+def _expected_variance(auc: float, positives: float, negatives: float) -> float:
     """By Hanley and McNeil with the mean of the class sizes (Newcombe, 2006, method 5)."""
     more = (positives + negatives) / 2 - 1
     spread = 1 + more * (1 - auc) / (2 - auc) + more * auc / (1 + auc)
