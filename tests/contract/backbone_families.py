@@ -37,6 +37,7 @@ FAMILIES: tuple[str, ...] = (
     "efficientvit_m0",
     "eva02_tiny_patch14_224",
     "fasternet_t0",
+    "fastvit_t8",
     "focalnet_tiny_srf",
     "gcvit_xxtiny",
     "gemma4_vit_167m",

@@ -17,7 +17,7 @@ from medloop.models.augment import Views
 from medloop.models.backbone import Classifier
 from medloop.progress import track
 from medloop.storage import atomic_file, sha256_bytes
-from medloop.train.device import batch_on, placed
+from medloop.train.device import batch_on, layout_of, placed
 from medloop.train.image_learning import ImageLearning
 
 Features = NDArray[np.float32]
@@ -60,6 +60,6 @@ def _embed(model: Classifier, learning: ImageLearning, fabric: Any, views: Views
     total = math.ceil(count / views.batch_size)
     for rows, images in track(batches, total=total, what=f"features, view {view + 1} of {views.count}"):
         with torch.inference_mode(), fabric.autocast():
-            seen = model.embed(images.contiguous(memory_format=torch.channels_last))
+            seen = model.embed(images.contiguous(memory_format=layout_of(model, fabric.device)))
         features[rows] = seen.float().cpu().numpy()
     return features

@@ -20,7 +20,7 @@ from medloop.models.augment import augment
 from medloop.models.backbone import Classifier
 from medloop.recipe import TrainSection
 from medloop.train.checkpoint import Progress, copy_state, read_checkpoint, write_checkpoint
-from medloop.train.device import batch_on, placed
+from medloop.train.device import batch_on, layout_of, placed
 from medloop.train.image_learning import ImageLearning, Rows, Turn
 from medloop.train.learning import measure
 from medloop.train.rates import follow, rate_share, set_rates, weight_groups
@@ -109,7 +109,7 @@ class Loop:
         order = draw_order(self.turn.seen, self.learning.y, weights if section.balance == "sampler" else None, numbers)
         batches = np.array_split(order, math.ceil(len(order) / section.batch_size))
         loss_weights = torch.tensor(weights, device=fabric.device, dtype=torch.float32)
-        steps = section.epochs * len(batches)
+        steps, layout = section.epochs * len(batches), layout_of(wrapped, fabric.device)
         for number, batch in enumerate(self.reporter.batches(batches, epoch)):
             step = epoch * len(batches) + number
             set_rates(optimizer, rate_share(step, steps, section.warmup))
@@ -119,7 +119,7 @@ class Loop:
             targets = one_hot(targets, len(self.learning.classes)).float()
             if section.mixup:
                 images, targets = mix(images, targets, share=float(numbers.beta(section.mixup, section.mixup)))
-            logits = wrapped(images.contiguous(memory_format=torch.channels_last))[0]
+            logits = wrapped(images.contiguous(memory_format=layout))[0]
             loss = cross_entropy(
                 logits,
                 targets,
@@ -138,12 +138,13 @@ class Loop:
     def predict(self, model: Classifier, rows: Rows) -> FloatArray:
         """Probabilities for the pictures as they are."""
         model.eval()
+        layout = layout_of(model, self.fabric.device)
         found = np.empty((len(rows), len(self.learning.classes)))
         for start in range(0, len(rows), self.section.batch_size):
             batch = rows[start : start + self.section.batch_size]
             with torch.inference_mode(), self.fabric.autocast():
                 images = batch_on(self.learning.pixels(batch), self.fabric.device).float()
-                logits = model(images.contiguous(memory_format=torch.channels_last))[0]
+                logits = model(images.contiguous(memory_format=layout))[0]
             found[start : start + len(batch)] = logits.double().softmax(1).cpu().numpy()
         return found
 

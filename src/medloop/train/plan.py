@@ -11,7 +11,7 @@ import torch
 
 from medloop.models.backbone import Classifier
 from medloop.recipe import TrainSection
-from medloop.train.device import batch_on, placed
+from medloop.train.device import batch_on, layout_of, placed
 from medloop.train.image_learning import ImageLearning, Turn
 
 FLOAT = 4
@@ -93,7 +93,7 @@ def activation_bytes(model: Classifier, learning: ImageLearning, fabric: Any, *,
 
         images = batch_on(learning.pixels(np.arange(count) % len(learning.y)), fabric.device).float()
         with torch.enable_grad(), fabric.autocast(), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-            model(images.contiguous(memory_format=torch.channels_last))
+            model(images.contiguous(memory_format=layout_of(model, fabric.device)))
         totals.append(sum(kept.values()))
         widest = max(kept.values()) // count
     each = totals[1] - totals[0]
