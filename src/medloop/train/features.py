@@ -54,12 +54,13 @@ def _engine(fabric: Any) -> list[str]:
 
 def _embed(model: Classifier, learning: ImageLearning, fabric: Any, views: Views, view: int) -> Features:
     model = placed(model, fabric.device).eval()
+    layout = layout_of(model, fabric.device)
     count = len(learning.y)
     features = np.empty((count, model.head.in_features), np.float32)
     batches = views.batches(view, lambda rows: batch_on(learning.pixels(rows), fabric.device), count)
     total = math.ceil(count / views.batch_size)
     for rows, images in track(batches, total=total, what=f"features, view {view + 1} of {views.count}"):
         with torch.inference_mode(), fabric.autocast():
-            seen = model.embed(images.contiguous(memory_format=layout_of(model, fabric.device)))
+            seen = model.embed(images.contiguous(memory_format=layout))
         features[rows] = seen.float().cpu().numpy()
     return features
