@@ -13,8 +13,7 @@ from benchmarks.gate_models import Edition, Generator, Model
 from benchmarks.row import Row
 from medloop.evaluate.against_champion import ERROR
 from medloop.evaluate.ledger import error_allowed
-from medloop.metrics.estimate import perfect_bound
-from medloop.metrics.gain import Area, Both, are_further_apart, both_of, compared_areas
+from medloop.metrics.gain import Area, Both, both_of, compared_areas, is_gain_above
 from medloop.metrics.power import Plan, growth_of_areas
 from medloop.progress import track
 from medloop.recipe import GateSection
@@ -134,11 +133,7 @@ def _passes(challenger: Area, champion: Area, reference: Area, guard: Guard, num
 
 def is_above(first: Area, second: Area, limit: float, error: float) -> bool:
     """Whether the lower end of the gain is above the limit, as the gate finds it, without looking for that end."""
-    if first.auc - second.auc <= limit:
-        return False
-    if min(first.spread, second.spread) > 0 and ((first.parts - second.parts) ** 2).sum() > 0:
-        return are_further_apart(first, second, limit, NORMAL.inv_cdf(1 - error))
-    return first.auc - second.auc - (1 - perfect_bound(first.patients, level=1 - 2 * error)) > limit
+    return first.auc - second.auc > limit and is_gain_above(first, second, limit, 1 - 2 * error)
 
 
 def both_drawn(edition: Edition, first: float, second: float, rng: Generator) -> Both:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +11,11 @@ Row = dict[str, Value]
 
 # In the project's files the columns of a table carry this prefix, which keeps them apart from medloop's own.
 VALUE_PREFIX = "row."
+
+
+def folded_id(patient_id: str) -> str:
+    """The same for ids that differ only in upper and lower case or in blanks."""
+    return "".join(unicodedata.normalize("NFKC", patient_id).casefold().split())
 
 
 @dataclass(frozen=True, kw_only=True)

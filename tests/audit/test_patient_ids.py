@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from pydicom import dcmread
 
 from medloop.audit.images import audit_images
 from medloop.audit.table import audit_table
 from medloop.case import Finding
+from medloop.data.phantom import PhantomSpec
 from medloop.recipe import AuditSection
+from tests.dicom_series import write_series
+from tests.loop_project import medloop
 from tests.tables import cases_of, clinic
 
 from .image_sets import phantoms
@@ -42,6 +46,19 @@ def test_images_name_them_too_and_stay_apart(tmp_path: Path) -> None:
     [finding] = alike(audit.findings)
     assert finding.count == 2
     assert cases.loc[changed, "path"] in finding.where
+
+
+def test_headers_name_them_too_though_only_hashes_of_them_are_kept(tmp_path: Path) -> None:
+    spec = PhantomSpec(patients=8, slices=(4, 5), size=48, classes=("normal", "large_cell"), seed=3)
+    scans = write_series(tmp_path / "scans", spec, grouped=True)
+    (path,) = scans.rglob("scan000_1.dcm")
+    header = dcmread(path)
+    header.PatientID = header.PatientID.lower()
+    header.save_as(path)
+    said = medloop("audit", "scans", cwd=tmp_path)
+    assert said.code == 0, said.err
+    assert "2 patient ids differ from another only in upper and lower case or in spaces" in said.out
+    assert header.PatientID not in said.out.lower()
 
 
 def test_different_ids_and_missing_ones_are_no_finding(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from medloop.registry.store import ModelStore
-from tests.loop_project import at_least, copied, edit_recipe, medloop, new_wisconsin, run_loop, small_rows, write_table
+from tests.loop_project import at_least, copied, edit_recipe, medloop, run_loop, small_rows, write_table
 
 
 def typed(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -33,19 +33,19 @@ def promoted(project: Path) -> list[float]:
     return [value for (value,) in rows]
 
 
-def test_a_run_from_the_shell_ends_with_0_or_3_as_the_gate_decides(tmp_path: Path) -> None:
-    project = new_wisconsin(tmp_path / "project")
+def test_a_run_from_the_shell_ends_with_0_or_3_as_the_gate_decides(project: Path) -> None:
+    edit_recipe(project, model={"C": 0.5})
     passed = typed("run", cwd=project)
     assert passed.returncode == 0, passed.stderr
-    assert "version 1 promoted: it serves from now on, in the journal; MLflow run" in passed.stdout
+    assert "version 2 promoted: it serves from now on, in the journal; MLflow run" in passed.stdout
     edit_recipe(project, gate=at_least("test_recall", 1.0))
     refused = typed("run", cwd=project)
     assert refused.returncode == 3
-    assert "version 2 kept, not promoted" in refused.stdout
+    assert "version 3 kept, not promoted" in refused.stdout
     assert "NO  test_recall" in refused.stderr
     champion = ModelStore(project / "models").champion()
     assert champion is not None
-    assert champion.version == 1
+    assert champion.version == 2
     assert promoted(project) == [0, 1]
     assert "Traceback" not in passed.stderr + refused.stderr
 

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from medloop.bundle.export_onnx import check_image_parity, image_graph
+from medloop.bundle.export_trial import try_export
 from medloop.errors import UserError
 from medloop.models.backbone import build_classifier
-from tests.contract.backbone_families import FAMILIES, QUICK, REFUSED
+from tests.contract.backbone_families import COLOURS, FAMILIES, QUICK, REFUSED, UNEXPORTABLE
 
 BOUND = 1e-4
 STEPS = 3
+# Of two pictures, what a batch norm over single places gives a bias before it is exactly nothing.
+BATCH = 3
 
 
 def learns_and_exports(member: str, size: int) -> None:
     """Built at this size; three steps move every weight; the map adds up to the logits; ONNX agrees with torch."""
     torch.manual_seed(0)
-    model = build_classifier(classes=3, channels=1, size=size, backbone=member, stem="own").train()
-    pictures = np.random.default_rng(0).integers(0, 256, (2, size, size, 1)).astype(np.uint8)
+    channels = channels_of(member)
+    model = build_classifier(classes=3, channels=channels, size=size, backbone=member, stem="own").train()
+    pictures = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, channels)).astype(np.uint8)
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
     still = {name for name, _ in model.named_parameters()}
     for _ in range(STEPS):
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(model(images)[0], torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(model(images)[0], torch.arange(BATCH) % 2).backward()  # type: ignore[no-untyped-call]
         assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
         # The last layers of residual branches may begin at zero, so that the others learn from the second step on.
         still -= {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
@@ -51,10 +56,14 @@ def test_every_family_learns_and_is_exported_at_96_pixels_or_at_the_size_it_name
     learns_and_exports(member, needed_size(member))
 
 
+def channels_of(member: str) -> int:
+    return 3 if member in COLOURS else 1
+
+
 def needed_size(member: str) -> int:
     """96 pixels, or what a refusal of them asks for."""
     try:
-        build_classifier(classes=3, channels=1, size=96, backbone=member, stem="own")
+        build_classifier(classes=3, channels=channels_of(member), size=96, backbone=member, stem="own")
     except UserError as error:
         named = re.search(r"set prepare\.size: (\d+)", error.hint)
         if named is None:
@@ -68,6 +77,14 @@ def needed_size(member: str) -> int:
 def test_what_gives_no_single_map_is_refused_in_one_sentence(member: str) -> None:
     with pytest.raises(UserError, match="must give one map of places") as refused:
         build_classifier(classes=3, channels=1, size=96, backbone=member, stem="own")
+    assert "\n" not in refused.value.must + refused.value.found
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("member", UNEXPORTABLE)
+def test_what_has_no_graph_is_refused_in_one_sentence_before_it_is_trained(member: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be exportable to ONNX") as refused:
+        try_export("backbone", {"backbone": member, "weights": "none"}, shape=(96, 96, 1), cache=tmp_path)
     assert "\n" not in refused.value.must + refused.value.found
 
 

@@ -121,7 +121,7 @@ def make_listed_images(folder: Path) -> Path:
     data |= {"patient": "who", "split": "part", "classes": ["clear", "disc"], "positive": ["disc"]}
     train = {"mode": "finetune", "epochs": 2, "learning_rate": 0.5, "batch_size": 16, "balance": "weights"}
     tune = {"trials": 2, "space": {"learning_rate": {"low": 0.001, "high": 0.004}}}
-    recipe = {"data": data, "split": {"folds": 3, "test": 0.25}, "train": train, "tune": tune}
+    recipe = {"data": data, "split": {"folds": 2, "test": 0.25}, "train": train, "tune": tune}
     return run(write_recipe(folder, **recipe, export={"threshold": "sensitivity >= 0.9"}))
 
 

@@ -80,15 +80,24 @@ def test_an_edition_wears_out(bundles: int, warns: bool) -> None:
         ("b3", "b1", 2),
         ("b3", "b2", 1),
         ("b3", "elsewhere", 3),
-        ("b1", "b2", 2),
-        ("new", "b1", 3),
+        ("b1", "b2", 3),
+        ("b4", "b2", 2),
+        ("new", "b1", 4),
     ],
-    ids=["no reference", "after it", "right after it", "of another edition", "before it", "not looked at"],
+    ids=[
+        "no reference",
+        "after it",
+        "right after it",
+        "of another edition",
+        "before and after",
+        "last",
+        "not looked at",
+    ],
 )
 def test_comparisons_are_counted_from_the_reference_version_on(
     path: Path, bundle: str, reference: str | None, number: int
 ) -> None:
-    for name in ("b1", "b2", "b2", "b3", "b1"):
+    for name in ("b1", "b2", "b2", "b3", "b4", "b1", "b3"):
         look(path, name)
     look(path, "b9", "other")
     assert comparison_number(path, "e", bundle=bundle, reference=reference) == number

@@ -234,6 +234,7 @@ def test_folds_where_a_figure_is_undefined_are_left_out_of_its_mean() -> None:
     figures = fold_figures({"fold": [0, 1, 2], "n": [1, 1, 1], "recall": [0.5, None, 1.0], "roc_auc": [None] * 3})  # type: ignore[dict-item]
     assert set(figures) == {"recall", "roc_auc"}
     assert figures["recall"]["mean"] == pytest.approx(0.75)
+    assert figures["recall"]["note"] == "undefined in 1 of 3 folds"
     assert np.isnan(flat({}, figures)["cv_roc_auc_mean"])
 
 

@@ -11,7 +11,15 @@ from scipy.optimize import brentq, minimize_scalar
 from medloop.errors import UnknownName
 from medloop.metrics import METRICS
 from medloop.metrics.delong import delong_paired
-from medloop.metrics.gain import Pairs, effective_size, gain, paired_score_interval
+from medloop.metrics.gain import (
+    Pairs,
+    both_of,
+    compared_areas,
+    effective_size,
+    gain,
+    paired_score_interval,
+    variance_of,
+)
 from medloop.metrics.view import one_hot
 
 Z = 1.959963984540054
@@ -136,6 +144,40 @@ def test_an_area_that_came_out_at_one_is_not_taken_for_certain() -> None:
     found = gain("roc_auc", y, one_hot(y, 2), shares(5, y, 2.0))
     assert found.difference > 0
     assert found.lower <= 0
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(10, 60), (17, 97), (43, 71)])
+def test_a_ranking_without_a_fault_has_no_worse_bound_than_one_with_a_fault(positives: int, negatives: int) -> None:
+    y = np.repeat([1, 0], [positives, negatives])
+    score = np.r_[np.linspace(0.6, 0.95, positives), np.linspace(0.05, 0.45, negatives)]
+    champion, one_wrong = score.copy(), score.copy()
+    champion[:2] = 0.3, 0.4
+    one_wrong[0] = 0.449
+    least = [
+        gain("roc_auc", y, np.column_stack([1 - p, p]), np.column_stack([1 - champion, champion]), level=0.975).lower
+        for p in (one_wrong, score)
+    ]
+    assert least[0] <= least[1] + 1e-6
+    assert least[1] > -0.03
+
+
+def test_few_patients_of_a_class_widen_the_interval_as_students_t_does() -> None:
+    def reach(positives: int, *, negatives: int = 100) -> float:
+        """How far the lower end lies from the difference, by the standard errors between them."""
+        y, rng = np.repeat([1, 0], [positives, negatives]), np.random.default_rng(7)
+        score = rng.normal(size=y.size) + 2 * y
+        other = score + 0.3 * rng.normal(size=y.size)
+        one, two = (np.column_stack([1 - p, p]) for p in (1 / (1 + np.exp(-score)), 1 / (1 + np.exp(-other))))
+        areas = compared_areas("roc_auc", both_of(y, one, two))
+        assert areas is not None
+        low = gain("roc_auc", y, one, two).lower
+        # On the logit scale, with the area that the difference lowers moved.
+        here, there = areas[0].auc, areas[1].auc + low
+        parts = areas[0].parts / (here * (1 - here)) - areas[1].parts / (there * (1 - there))
+        return float((np.log(here / (1 - here)) - np.log(there / (1 - there))) / np.sqrt(variance_of(parts)))
+
+    assert reach(5) == pytest.approx(2.776, abs=0.001)
+    assert reach(60) == pytest.approx(2.001, abs=0.001)
 
 
 def test_a_class_that_does_not_occur_gives_no_gain() -> None:

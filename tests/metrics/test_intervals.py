@@ -8,12 +8,13 @@ from math import isnan
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from medloop.errors import UnknownName
 from medloop.metrics import METRICS
 from medloop.metrics.area import HELD
 from medloop.metrics.bootstrap import bootstrap
-from medloop.metrics.intervals import auc_interval, interval_for, intervals_for, wilson, wilson_clustered
+from medloop.metrics.intervals import Interval, auc_interval, interval_for, intervals_for, wilson, wilson_clustered
 from medloop.metrics.view import FloatArray, IntArray, decided, one_hot
 
 
@@ -52,7 +53,7 @@ def test_accuracy_of_three_classes_is_a_share_and_recall_is_not() -> None:
     assert "bootstrap" in interval_for("roc_auc", y, p, draws=50).method
 
 
-@pytest.mark.parametrize("name", ["balanced_accuracy", "pr_auc", "brier"])
+@pytest.mark.parametrize("name", ["f1", "pr_auc", "brier"])
 def test_patients_with_several_cases_get_the_clustered_bootstrap(name: str) -> None:
     y, p = sample()
     patients = np.arange(120) // 3
@@ -111,7 +112,7 @@ def test_a_rare_class_of_many_is_said() -> None:
     assert interval_for("f1", y[kept], p[kept], draws=50).note.startswith("only 6 cases of class 2")
 
 
-@pytest.mark.parametrize("name", ["balanced_accuracy", "f1", "mcc", "pr_auc", "sensitivity_at_95_specificity"])
+@pytest.mark.parametrize("name", ["f1", "mcc", "pr_auc", "sensitivity_at_95_specificity"])
 def test_a_flawless_result_of_few_cases_is_no_certainty(name: str) -> None:
     y = np.r_[np.ones(5, dtype=int), np.zeros(40, dtype=int)]
     low, high = METRICS[name].bounds
@@ -119,6 +120,64 @@ def test_a_flawless_result_of_few_cases_is_no_certainty(name: str) -> None:
     assert (found.value, found.upper) == (1.0, 1.0)
     assert found.lower == pytest.approx(high - (high - low) * (1 - 0.025 ** (1 / 5)))
     assert "5 of 5 cases" in found.method
+
+
+def balanced(found: int, positives: int, spared: int, negatives: int, *, slices: int = 1) -> Interval:
+    """The interval of the balanced accuracy where so many of each class are decided rightly."""
+    y = np.repeat([1, 0], [positives, negatives])
+    right = np.r_[np.arange(positives) < found, np.arange(negatives) < spared]
+    y, chosen = np.repeat(y, slices), np.repeat(np.where(right, y, 1 - y), slices)
+    groups = np.repeat(np.arange(positives + negatives), slices)
+    return interval_for("balanced_accuracy", y, one_hot(chosen, 2), groups=groups)
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(2, 78), (5, 115), (8, 112)])
+@pytest.mark.parametrize("slices", [1, 3])
+def test_one_error_more_never_raises_a_bound_of_the_balanced_accuracy(
+    positives: int, negatives: int, slices: int
+) -> None:
+    lowers, uppers = zip(
+        *(
+            (one.lower, one.upper)
+            for spared in range(negatives - 12, negatives + 1)
+            if (one := balanced(positives, positives, spared, negatives, slices=slices))
+        ),
+        strict=True,
+    )
+    # Several cases of a patient are seen to be alike only once some of them are wrong.
+    slack = 0.0 if slices == 1 else 0.002
+    assert all(np.diff(lowers) > -slack)
+    assert all(np.diff(uppers) > -slack)
+    fewer = balanced(positives - 1, positives, negatives, negatives, slices=slices)
+    assert fewer.lower < lowers[-1]
+
+
+@pytest.mark.parametrize(
+    ("positives", "sensitivity", "negatives", "specificity"),
+    [(3, 0.5, 117, 0.5), (5, 0.8, 115, 0.9), (8, 0.9, 112, 0.9), (20, 0.95, 100, 0.9)],
+)
+def test_the_balanced_accuracy_of_few_cases_of_a_class_is_covered(
+    positives: int, sensitivity: float, negatives: int, specificity: float
+) -> None:
+    truth, covered, above = (sensitivity + specificity) / 2, 0.0, 0.0
+    spread = binom.pmf(np.arange(negatives + 1), negatives, specificity)
+    likely = np.flatnonzero(spread > 1e-5)
+    for found in range(positives + 1):
+        for spared in likely:
+            one = balanced(found, positives, int(spared), negatives)
+            chance = binom.pmf(found, positives, sensitivity) * spread[spared]
+            covered += chance * (one.lower <= truth <= one.upper)
+            above += chance * (one.lower > truth)
+    assert covered > 0.93
+    assert above < 0.025
+
+
+def test_the_balanced_accuracy_of_three_classes_allows_for_each() -> None:
+    y, p = sample(150, classes=3)
+    whole, few = interval_for("balanced_accuracy", y, p), np.flatnonzero((y != 2) | (np.arange(150) < 12))
+    assert whole.value == pytest.approx(METRICS["balanced_accuracy"](y, p))
+    fewer = interval_for("balanced_accuracy", y[few], p[few])
+    assert fewer.upper - fewer.lower > 1.3 * (whole.upper - whole.lower)
 
 
 PERFECT_OF_FOUR = auc_interval(np.repeat([0, 1], 4), np.arange(8.0)).lower

@@ -61,6 +61,17 @@ def test_copies_of_a_case_tell_nothing_new(size: int) -> None:
     assert copied.n == 400 * size
 
 
+def test_groups_of_very_different_size_count_as_fewer_and_are_said() -> None:
+    sizes = np.repeat([1, 12], [24, 6])
+    groups = np.repeat(np.arange(30), sizes)
+    right = np.isin(groups, [0, 1, 25], invert=True)
+    assert effective_trials(right, groups).even_groups == pytest.approx(96**2 / (24 + 6 * 144))
+    assert "87 to 94% of samples with groups so different in size" in wilson_clustered(right, groups).note
+    perfect = wilson_clustered(np.ones(96, dtype=bool), groups)
+    assert perfect.lower < wilson(11, 11).lower
+    assert wilson_clustered(right, np.arange(96) // 3).note == ""
+
+
 def test_groups_never_make_cases_worth_more_than_they_are() -> None:
     right, groups = np.tile([True, False], 30), np.repeat(np.arange(30), 2)
     assert effective_trials(right, groups).trials == 60

@@ -146,11 +146,14 @@ def test_a_version_that_was_not_held_against_the_reference_does_not_serve(
     assert three.rollback(by="me").version == 3
 
 
-def test_verify_says_what_is_wrong_with_the_reference(three: ModelStore) -> None:
+def test_verify_says_what_is_wrong_with_the_reference(three: ModelStore, register: Register) -> None:
     reference = three.reference()
     assert reference is not None
     write_json(three.folder / REFERENCE, {**asdict(reference), "bundle": "0" * 64})
     assert three.verify() == ["reference.json names other bytes than version 1 has"]
+    refused = register("four", passed=False)
+    write_json(three.folder / REFERENCE, {**asdict(reference), "version": refused.number, "bundle": refused.bundle})
+    assert three.verify() == [f"reference.json names version {refused.number}, which was refused"]
     (three.folder / REFERENCE).write_text("{}", encoding="utf-8")
     assert [problem.partition(":")[0] for problem in three.verify()] == ["reference.json"]
     assert three.rollback(by="me").version == 2

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 
 import pandas as pd
 
 from medloop.audit.result import SHOWN
-from medloop.case import Finding
+from medloop.case import Finding, folded_id
 
 
 def alike_patient_ids(table: pd.DataFrame, *, shown: str) -> Iterator[Finding]:
     """Yield a finding where ids differ only in case or whitespace; the column `shown` says where."""
     known = table[table["patient_id"].notna()]
-    folded = known["patient_id"].map({one: _folded(one) for one in known["patient_id"].unique()})
+    folded = known["patient_id"].map({one: folded_id(one) for one in known["patient_id"].unique()})
+    if "patient_alike" in known:
+        # Ids of DICOM headers are hashed before anybody sees them.
+        folded = known["patient_alike"].fillna(folded)
     spellings = known["patient_id"].groupby(folded).transform("nunique")
     doubtful = known[spellings > 1]
     if len(doubtful):
@@ -29,7 +31,3 @@ def alike_patient_ids(table: pd.DataFrame, *, shown: str) -> Iterator[Finding]:
             todo="Write each patient's id in one way at the source and ingest again; medloop never merges ids by "
             "itself, and takes each spelling for a patient of its own.",
         )
-
-
-def _folded(patient: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", patient).casefold().split())

@@ -36,6 +36,8 @@ def image_graph(classifier: torch.nn.Module, pictures: Pixels) -> bytes:
         # The exporter uses what torch itself announces to remove.
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # What a layer keeps for its next call is no part of a graph; check_image_parity tells whether it mattered.
+        warnings.filterwarnings("ignore", ".* assigned during export", UserWarning)
         program = torch.onnx.export(
             classifier.eval(),
             (example,),

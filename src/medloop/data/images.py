@@ -140,6 +140,8 @@ def _manifest(found: Found, paths: list[str], examined: Iterable[Examined], sour
     facts = pa.Table.from_batches([_batch(part) for part in examined]).take(order)
     columns |= {name: facts[name] for name in facts.column_names}
     columns["patient_id"] = _filled(patients, columns.pop("patient"))
+    # It speaks of the header's patient only.
+    columns["patient_alike"] = pc.if_else(patients.is_null(), columns["patient_alike"], None)
     columns["group_id"] = _filled(columns["patient_id"], columns.pop("study"))
     columns["quarantined"] = _filled(columns["quarantined"], unlabelled)
     columns |= beside

@@ -19,7 +19,12 @@ MOST_CODES = 5
 BANDS = 4
 UNKNOWN = "unknown"
 # What says who or what a case is makes no subgroup, and must not be shown.
-NAMES = frozenset({"case_id", "patient_id", "group_id", "path", "label", "file_sha256", "pixel_sha256", "quarantined"})
+NAMES = frozenset(
+    {
+        *("case_id", "patient_id", "patient_alike", "group_id", "path"),
+        *("label", "file_sha256", "pixel_sha256", "quarantined"),
+    }
+)
 
 
 def banded(columns: Columns, wanted: Sequence[str], members: Sequence[Sequence[int]]) -> dict[str, list[str | None]]:

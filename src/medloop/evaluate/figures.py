@@ -14,7 +14,7 @@ from medloop.bundle.predictor import Predictor
 from medloop.case import Case, Row
 from medloop.errors import UserError
 from medloop.metrics import METRICS
-from medloop.metrics.estimate import within
+from medloop.metrics.estimate import NAN, within
 from medloop.metrics.every import metric_called
 from medloop.metrics.folds import mean_std_interval
 from medloop.metrics.intervals import intervals_for
@@ -145,7 +145,7 @@ def fold_figures(cross_validation: Mapping[str, Sequence[float]]) -> dict[str, d
     for name, values in cross_validation.items():
         if name in NOT_METRICS:
             continue
-        known = [value for value in values if value is not None]
+        known = [NAN if value is None else value for value in values]
         interval = within(mean_std_interval(known), metric_called(name).bounds)
         figures[name] = {"mean": interval.value, **asdict(interval), "folds": list(values)}
     return figures

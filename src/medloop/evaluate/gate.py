@@ -24,6 +24,7 @@ from medloop.evaluate.decided import Decided, Subgroups
 from medloop.evaluate.ledger import error_allowed, wear
 from medloop.evaluate.needed import FOLDS, Figure, what_is_needed
 from medloop.metrics import METRICS
+from medloop.metrics.estimate import joined
 from medloop.metrics.intervals import interval_for
 from medloop.metrics.metric import BoolArray
 from medloop.metrics.proportions import wilson
@@ -180,7 +181,8 @@ def _held(
     limit = rule.limit
     sign, holds = (">=", value >= limit) if rule.at_least is not None else ("<=", value <= limit)
     bound = "" if rule.bound == "value" else f", {rule.bound} bound"
-    note = "" if holds else what_is_needed(rule, figure, decided=decided, power=section.power)
+    missing = str(figure.get("note", "")) if figure.get("method") == FOLDS else ""
+    note = missing if holds else joined(missing, what_is_needed(rule, figure, decided=decided, power=section.power))
     return RuleOutcome(
         name=f"{rule.metric}{where}{bound}",
         needed=f"{sign} {limit:g}",

@@ -43,15 +43,16 @@ def note_look(path: Path, *, edition: str, bundle: str, who: str) -> None:
 
 def bundles_seen(path: Path, edition: str) -> int:
     """How many different bundles were looked at on this edition."""
-    return len(_in_order(path, edition))
+    return len({look.bundle for look in looks(path) if look.edition == edition})
 
 
 def comparison_number(path: Path, edition: str, *, bundle: str, reference: str | None) -> int:
     """Which of the comparisons with the reference version on this edition that of the bundle is, counted from 1."""
-    seen = _in_order(path, edition)
-    if reference in seen:
-        # What came before it, and its own look, compared nothing with it.
-        seen = seen[seen.index(reference) + 1 :]
+    order = [look.bundle for look in looks(path) if look.edition == edition]
+    if reference in order:
+        # What came before it, and its own looks, compared nothing with it.
+        order = [one for one in order[order.index(reference) + 1 :] if one != reference]
+    seen = list(dict.fromkeys(order))
     return seen.index(bundle) + 1 if bundle in seen else len(seen) + 1
 
 
@@ -61,10 +62,6 @@ def error_allowed(number: int, *, planned: int) -> float:
     The shares of however many comparisons never add up to more than the budget.
     """
     return BUDGET * planned / ((planned + number - 1) * (planned + number))
-
-
-def _in_order(path: Path, edition: str) -> list[str]:
-    return list(dict.fromkeys(look.bundle for look in looks(path) if look.edition == edition))
 
 
 def looks(path: Path) -> Iterator[Look]:

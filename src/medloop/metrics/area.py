@@ -10,14 +10,13 @@ import numpy as np
 
 from medloop.metrics.bootstrap import group_numbers
 from medloop.metrics.delong import Placements, place
-from medloop.metrics.estimate import NAN, Interval, normal_quantile, tail
+from medloop.metrics.estimate import EVEN, NAN, Interval, normal_quantile, student_quantile
 from medloop.metrics.metric import checked_binary
 from medloop.metrics.view import FloatArray, IntArray
 
 HALVINGS = 60
 # Where `python -m benchmarks auc` finds that fewer than 93% of the intervals may hold the true area.
 FEW, HIGH = 30, 0.9
-EVEN = 2 / 3
 USUAL = 0.95
 HELD = "in simulations such an interval held the true area in"
 # Below this a variance is rounding.
@@ -104,11 +103,9 @@ def decisive_variance(area: Any, positives: float, negatives: float) -> FloatArr
 
 def design_effect(variance: FloatArray, independent: FloatArray, *, groups: int, level: float) -> FloatArray:
     """How many times that of independent cases the variance is, allowing for its being estimated from few groups."""
-    from scipy.special import stdtrit
-
     known = (variance > NO_VARIANCE) & (independent > NO_VARIANCE) & (groups > 1)
     effect = np.divide(variance, independent, out=np.full(known.shape, inf), where=known)
-    unsure = float(stdtrit(max(groups - 1, 1), 1 - tail(level))) / normal_quantile(level)
+    unsure = student_quantile(level, groups - 1) / normal_quantile(level)
     return np.asarray(np.maximum(effect, 1.0) * unsure**2)
 
 

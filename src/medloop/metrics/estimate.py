@@ -9,6 +9,8 @@ from statistics import NormalDist
 from medloop.errors import UserError
 
 NAN = float("nan")
+# Groups of different size count as fewer of one size; below this share of them intervals come out too narrow.
+EVEN = 2 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,13 @@ def tail(level: float) -> float:
 def normal_quantile(level: float) -> float:
     """How many standard errors an interval of this level reaches to each side."""
     return NormalDist().inv_cdf(1 - tail(level))
+
+
+def student_quantile(level: float, degrees: float) -> float:
+    """The same where the standard error is itself estimated, with so many degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(max(degrees, 1.0), 1 - tail(level)))
 
 
 def perfect_bound(k: int, *, level: float) -> float:

@@ -8,7 +8,7 @@ from math import sqrt
 import numpy as np
 
 from medloop.errors import UserError
-from medloop.metrics.estimate import NAN, Interval, tail
+from medloop.metrics.estimate import NAN, Interval, student_quantile
 from medloop.metrics.view import FloatArray
 
 
@@ -30,8 +30,6 @@ def repeated_cv_interval(
 
 
 def _t_interval(values: Sequence[float] | FloatArray, *, extra: float, method: str, level: float) -> Interval:
-    from scipy.special import stdtrit
-
     folds = np.asarray(values, dtype=np.float64)
     if folds.ndim != 1:
         raise UserError("fold values must be one number a fold", found=f"shape {folds.shape}", hint="pass a list")
@@ -42,5 +40,5 @@ def _t_interval(values: Sequence[float] | FloatArray, *, extra: float, method: s
         why = note or "needs at least two folds"
         return Interval(value=value, lower=NAN, upper=NAN, n=known.size, method=method, note=why, std=NAN)
     mean, std = float(known.mean()), float(known.std(ddof=1))
-    reach = float(stdtrit(known.size - 1, 1 - tail(level))) * std * sqrt(1 / known.size + extra)
+    reach = student_quantile(level, known.size - 1) * std * sqrt(1 / known.size + extra)
     return Interval(value=mean, lower=mean - reach, upper=mean + reach, n=known.size, method=method, note=note, std=std)

@@ -11,8 +11,17 @@ import numpy as np
 from medloop.errors import UnknownName
 from medloop.metrics import METRICS
 from medloop.metrics.bootstrap import group_numbers, paired_bootstrap
-from medloop.metrics.delong import place
-from medloop.metrics.estimate import NAN, Comparison, joined, normal_quantile, perfect_bound, same, tail
+from medloop.metrics.delong import Placements, place
+from medloop.metrics.estimate import (
+    NAN,
+    Comparison,
+    joined,
+    normal_quantile,
+    perfect_bound,
+    same,
+    student_quantile,
+    tail,
+)
 from medloop.metrics.metric import BoolArray, Metric, checked
 from medloop.metrics.view import FloatArray, IntArray
 
@@ -59,16 +68,23 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """The area under the curve, and what each patient adds to its error."""
+    """The area under the curve, what each patient's negatives and positives add to its error, and the patients."""
 
     auc: float
     parts: FloatArray
-    patients: int
+    counts: tuple[int, int]
+    # The same with one pair the wrong way round, where none is: without a fault nothing is seen of the spread.
+    flawed: Area | None = None
+
+    @property
+    def patients(self) -> int:
+        """Those of the rarer class."""
+        return min(self.counts)
 
     @property
     def spread(self) -> float:
         """Its standard error."""
-        return float(np.sqrt((self.parts**2).sum()))
+        return sqrt(variance_of(self.parts))
 
 
 def gain(
@@ -215,7 +231,8 @@ def effective_size(apart: FloatArray, numbers: IntArray) -> float:
 def _gain_of_area(both: Both, *, level: float) -> Comparison:
     """DeLong's variance with the cases of a patient added up, and the test turned into an interval on the logit scale.
 
-    Near 1 an area that came out too high seems too sure; on the logit scale it does not.
+    Near 1 an area that came out too high seems too sure; on the logit scale it does not. The bounds allow for a
+    variance that is known from few patients of the rarer class by Student's t; the p-value is DeLong's.
     """
     first, second = (_area(both, shares[:, 1]) for shares in (both.a, both.b))
     n, method = both.y.size, "paired DeLong on the logit scale"
@@ -228,22 +245,13 @@ def _gain_of_area(both: Both, *, level: float) -> Comparison:
     if _order_alike(both.a[:, 1], both.b[:, 1]):
         note = "both order the cases alike"
         return Comparison(difference=0.0, lower=0.0, upper=0.0, p_value=1.0, n=n, method=method, note=note)
-    spread = float(np.sqrt(((first.parts - second.parts) ** 2).sum()))
-    difference, z = first.auc - second.auc, normal_quantile(level)
+    spread, difference = sqrt(variance_of(first.parts - second.parts)), first.auc - second.auc
     p_value = erfc(abs(difference) / spread / sqrt(2)) if spread else 1.0 if difference == 0 else 0.0
-    if min(first.spread, second.spread) > 0 and spread > 0:
-        lower, upper = _area_bound(first, second, z), -_area_bound(second, first, z)
-        return Comparison(difference=difference, lower=lower, upper=upper, p_value=p_value, n=n, method=method)
-    reach = 1 - perfect_bound(first.patients, level=level)
-    return Comparison(
-        difference=difference,
-        lower=max(-1.0, difference - reach),
-        upper=min(1.0, difference + reach),
-        p_value=p_value,
-        n=n,
-        method=f"exact bound for {first.patients} patients",
-        note="the areas do not vary",
-    )
+    lower, upper = _area_bound(first, second, level), -_area_bound(second, first, level)
+    found = Comparison(difference=difference, lower=lower, upper=upper, p_value=p_value, n=n, method=method)
+    if _vary(first, second):
+        return found
+    return replace(found, method=f"exact bound for {first.patients} patients", note="the areas do not vary")
 
 
 def _order_alike(first: FloatArray, second: FloatArray) -> bool:
@@ -256,33 +264,62 @@ def _order_alike(first: FloatArray, second: FloatArray) -> bool:
 def _area(both: Both, score: FloatArray) -> Area:
     positive = both.y == 1
     placed = place(positive, score)
-    parts, patients = np.zeros(both.numbers.max(initial=0) + 1), []
-    for mask, share in ((positive, placed.positives), (~positive, placed.negatives)):
-        of = both.numbers[mask]
-        count = np.unique(of).size
-        patients.append(count)
+    area = _area_of(placed, both)
+    if placed.auc != 1:
+        return area
+    positives, negatives = placed.positives.copy(), placed.negatives.copy()
+    positives[np.argmin(score[positive])] -= 1 / negatives.size
+    negatives[np.argmax(score[~positive])] -= 1 / positives.size
+    fault = 1 / (positives.size * negatives.size)
+    return replace(area, flawed=_area_of(Placements(1 - fault, positives, negatives), both))
+
+
+def _area_of(placed: Placements, both: Both) -> Area:
+    parts, counts = np.zeros((2, both.numbers.max(initial=0) + 1)), [0, 0]
+    for kind, shares in enumerate((placed.negatives, placed.positives)):
+        of = both.numbers[both.y == kind]
+        counts[kind] = count = np.unique(of).size
         if count > 1:
             scale = sqrt(count / (count - 1)) / of.size
-            parts += scale * np.bincount(of, weights=share - placed.auc, minlength=parts.size)
-    return Area(auc=placed.auc, parts=parts, patients=min(patients))
+            parts[kind] = scale * np.bincount(of, weights=shares - placed.auc, minlength=parts.shape[1])
+    return Area(auc=placed.auc, parts=parts, counts=(counts[0], counts[1]))
 
 
-def _area_bound(first: Area, second: Area, z: float) -> float:
+def _area_bound(first: Area, second: Area, level: float) -> float:
     """The least difference that the areas do not contradict."""
     low, high = -1.0, first.auc - second.auc
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if are_further_apart(first, second, middle, z) else (low, middle)
+        low, high = (middle, high) if is_gain_above(first, second, middle, level) else (low, middle)
     return low
 
 
-def are_further_apart(first: Area, second: Area, delta: float, z: float) -> bool:
+def is_gain_above(first: Area, second: Area, delta: float, level: float) -> bool:
+    """Whether the lower end of the interval for this gain lies above delta."""
+    if _vary(first, second):
+        return _contradict(first, second, delta, level)
+    if first.auc - second.auc - (1 - perfect_bound(first.patients, level=level)) > delta:
+        return True
+    # A ranking without a fault deserves no worse bound than one with a fault.
+    return first.flawed is not None and second.auc < 1 and _contradict(first.flawed, second, delta, level)
+
+
+def _vary(first: Area, second: Area) -> bool:
+    return min(first.spread, second.spread) > 0 and variance_of(first.parts - second.parts) > 0
+
+
+def variance_of(parts: FloatArray) -> float:
+    """The variance of what these parts add up to, a patient's positives and negatives together."""
+    return float((parts.sum(axis=0) ** 2).sum())
+
+
+def _contradict(first: Area, second: Area, delta: float, level: float) -> bool:
     """Whether the areas contradict this difference; the one that it lowers is moved, away from 1, and both compared."""
     here, there = first.auc - max(0.0, delta), second.auc + min(0.0, delta)
     if min(here, there) <= 0:
         return True
-    steps = first.parts / (here * (1 - here)) - second.parts / (there * (1 - there))
-    return _log_odds(here) - _log_odds(there) > z * float(np.sqrt((steps**2).sum()))
+    spread = sqrt(variance_of(first.parts / (here * (1 - here)) - second.parts / (there * (1 - there))))
+    return _log_odds(here) - _log_odds(there) > student_quantile(level, first.patients - 1) * spread
 
 
 def _log_odds(share: float) -> float:

@@ -147,12 +147,42 @@ def _closed_form(one: Measured, *, level: float) -> Interval | None:
     if one.metric.proportion and len(one.parts) == 1:
         (trials,) = one.parts.values()
         right = np.argmax(one.p, axis=1) == one.y
-        if one.clustered:
-            return wilson_clustered(right[trials], one.numbers[trials], level=level)
-        return wilson(int(right[trials].sum()), int(trials.sum()), level=level)
+        return _share(right[trials], one.numbers[trials], clustered=one.clustered, level=level)
     if one.metric is METRICS["roc_auc"] and one.binary:
         return auc_interval(one.y, one.p[:, 1], groups=one.numbers, level=level)
+    if one.metric is METRICS["balanced_accuracy"]:
+        return _mean_of_shares(one, level=level)
     return None
+
+
+def _share(right: BoolArray, numbers: IntArray, *, clustered: bool, level: float) -> Interval:
+    if clustered:
+        return wilson_clustered(right, numbers, level=level)
+    return wilson(int(right.sum()), right.size, level=level)
+
+
+def _mean_of_shares(one: Measured, *, level: float) -> Interval | None:
+    """The mean of the classes' shares, its arms those of the shares' intervals added in squares (MOVER).
+
+    Zou and Donner, 2008. Unlike the bootstrap it allows for what a few cases of a class, all decided alike, hide.
+    """
+    right, masks = np.argmax(one.p, axis=1) == one.y, [one.y == k for k in range(one.p.shape[1])]
+    if not all(mask.any() for mask in masks):
+        return None
+    shares = [_share(right[mask], one.numbers[mask], clustered=one.clustered, level=level) for mask in masks]
+    value = one.metric(one.y, one.p)
+    below, above = (
+        float(np.hypot.reduce(arms)) / len(shares)
+        for arms in ([share.value - share.lower for share in shares], [share.upper - share.value for share in shares])
+    )
+    return Interval(
+        value=value,
+        lower=value - below,
+        upper=value + above,
+        n=one.y.size,
+        method="mean of Wilson's intervals of the classes (MOVER)",
+        note=joined(*dict.fromkeys(share.note for share in shares)),
+    )
 
 
 def _why_undefined(one: Measured) -> str:

@@ -8,12 +8,13 @@ from math import ceil, log, sqrt
 from statistics import NormalDist
 
 from medloop.metrics.area import decisive_variance
-from medloop.metrics.estimate import Comparison, normal_quantile
-from medloop.metrics.gain import Area, Both, Pairs, compared_areas, compared_pairs
+from medloop.metrics.estimate import Comparison, normal_quantile, student_quantile
+from medloop.metrics.gain import Area, Both, Pairs, compared_areas, compared_pairs, variance_of
 from medloop.metrics.proportions import cases_needed_for_lower_bound
 
 NORMAL = NormalDist()
 LARGEST_FACTOR = 2.0**20
+ROUNDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,8 @@ def _pairs_needed(pairs: Pairs, plan: Plan) -> float:
 
 def growth_of_areas(first: Area, second: Area, plan: Plan) -> float:
     """By what factor the cases must grow for the paired test of two areas on the logit scale."""
-    if not ((first.parts - second.parts) ** 2).sum() > 0:
+    first = first.flawed or first
+    if not variance_of(first.parts - second.parts) > 0:
         # The exact bound for the smaller class decides.
         return log(plan.error) / log(1 + plan.limit) / first.patients if -1 < plan.limit < 0 else float("inf")
     a, b = first.auc, second.auc
@@ -69,8 +71,12 @@ def growth_of_areas(first: Area, second: Area, plan: Plan) -> float:
     here, there = min(a, 1 - 1e-6) - max(0.0, plan.limit), min(b, 1 - 1e-6) + min(0.0, plan.limit)
     steps = first.parts / (here * (1 - here)) - second.parts / (there * (1 - there))
     room = log(here / (1 - here)) - log(there / (1 - there))
-    above, beyond = plan.quantiles
-    return float((steps**2).sum()) * ((above + beyond) / room) ** 2
+    beyond, growth = plan.quantiles[1], 1.0
+    # More cases make the variance better known too.
+    for _ in range(ROUNDS):
+        above = student_quantile(1 - 2 * plan.error, first.patients * growth - 1)
+        growth = variance_of(steps) * ((above + beyond) / room) ** 2
+    return growth
 
 
 def cases_needed_for_share(share: float, bound: float, limit: float, *, n: int, power: float, level: float) -> int:

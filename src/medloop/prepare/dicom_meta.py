@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from medloop.case import folded_id
 from medloop.prepare.rule import Decoded, Meta
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class Identifiers:
         """Puts the keyed hashes on a decoded picture; without a key nothing of them is kept."""
         return decoded._replace(
             patient=keyed_hash(self.patient, key),
+            patient_alike=keyed_hash(folded_id(self.patient), key),
             study=keyed_hash(self.study, key),
             series=keyed_hash(self.series, key),
         )

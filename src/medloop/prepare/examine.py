@@ -35,6 +35,7 @@ class Facts(NamedTuple):
     format: str | None = None
     bits: int | None = None
     patient: str | None = None
+    patient_alike: str | None = None
     study: str | None = None
     sex: str | None = None
     age: str | None = None
@@ -121,6 +122,7 @@ def facts_of(decoded: Decoded, data: bytes) -> Facts:
         decoded.format,
         decoded.bits,
         decoded.patient,
+        decoded.patient_alike,
         decoded.study or decoded.series,
         *(told(decoded.meta) if decoded.meta else NOTHING_TOLD),
     )

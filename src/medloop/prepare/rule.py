@@ -105,6 +105,8 @@ class Decoded(NamedTuple):
     bits: int
     meta: Mapping[str, MetaValue] = MappingProxyType({})
     patient: str | None = None
+    # The same for ids of patients that differ only in upper and lower case or in blanks.
+    patient_alike: str | None = None
     study: str | None = None
     series: str | None = None
 

@@ -252,11 +252,14 @@ class ModelStore:
             reference = self.reference()
             if reference is not None and self._stored_reference() is None:
                 self._refer(reference)
-            if reference is None or self.version(reference.version).bundle == reference.bundle:
+            if reference is None:
                 return []
+            version = self.version(reference.version)
         except UserError as error:
             return [f"{REFERENCE}: {error.found}"]
-        return [f"{REFERENCE} names other bytes than version {reference.version} has"]
+        if version.bundle != reference.bundle:
+            return [f"{REFERENCE} names other bytes than version {reference.version} has"]
+        return [] if version.verdict.passed else [f"{REFERENCE} names version {reference.version}, which was refused"]
 
     def _stored_reference(self) -> Reference | None:
         try:
