@@ -102,6 +102,34 @@ def test_weights_that_run_to_no_effect_are_left_out() -> None:
     assert [name for name in names if not model.get_parameter(name).grad.any()] == []  # type: ignore[union-attr]
 
 
+def silent_weights(path: Path, *, seed: int) -> Path:
+    """Weights whose last activation answers everything with zero, as some that were learned do with noise."""
+    torch.manual_seed(seed)
+    state = import_timm().create_model("mobilenetv2_035", num_classes=0, in_chans=1).state_dict()
+    state["bn2.weight"], state["bn2.bias"] = torch.zeros_like(state["bn2.weight"]), -torch.ones_like(state["bn2.bias"])
+    save_file(state, path)
+    return path
+
+
+def test_learned_weights_that_noise_does_not_rouse_are_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medloop.models.body._STUDIES", {})
+    one, other = (
+        built("mobilenetv2_035", weights=str(silent_weights(tmp_path / f"{seed}.safetensors", seed=seed)))
+        for seed in (1, 2)
+    )
+    assert one.left_out == frozenset()
+    assert "body.conv_stem.weight" in one.state_dict()
+    assert body_fingerprint(one) != body_fingerprint(other)
+
+
+def test_the_weights_of_a_training_do_not_depend_on_an_earlier_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medloop.models.body._STUDIES", {})
+    first, second = (built("test_resnet").state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_the_look_at_a_network_leaves_it_as_it_is() -> None:
     torch.manual_seed(3)
     plain = import_timm().create_model("test_resnet", num_classes=0, in_chans=1)

@@ -45,7 +45,10 @@ def make_body(kind: BodyKind, weights: str, root: Path) -> tuple[Any, Study]:
     try:
         body = _create(kind, options) if weights == "none" else _pretrained(kind, options, weights, root)
         if kind not in _STUDIES:
-            _STUDIES[kind] = study_body(body, channels=kind.channels, size=kind.size, width=_width(body, kind))
+            # Learned weights may answer noise with nothing at all, and then no weight would seem to count.
+            with torch.random.fork_rng(devices=[]):
+                plain = body if weights == "none" else _create(kind, options)
+            _STUDIES[kind] = study_body(plain, channels=kind.channels, size=kind.size, width=_width(body, kind))
     except NoMap as error:
         raise _refusal(kind, error.found) from error
     except UserError:

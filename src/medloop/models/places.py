@@ -76,6 +76,9 @@ def study_body(body: Any, *, channels: int, size: Size, width: int) -> Study:
                 break
             slopes = _slopes(body, images, places, turn=turn)
             unused = [name for name in unused if _is_zero(slopes[name])]
+        if len(unused) == len(slopes):
+            # Noise has shown nothing.
+            unused = []
     return Study(places=places, unused=tuple(unused), idle=tuple(_idle(body, set(unused), called)))
 
 

@@ -41,7 +41,7 @@ def compute_views(
 def body_fingerprint(model: Classifier) -> str:
     """The name of all that decides the embedding: every weight of the body and the normalisation of its input."""
     digest = hashlib.sha256(type(model.body).__name__.encode())
-    for name, tensor in model.state_dict().items():
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not name.startswith("head."):
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
