@@ -159,6 +159,50 @@ def test_a_run_that_was_killed_goes_on_with_the_next_patient(
     check(lines_of(out), predictor)
 
 
+def test_a_corrected_list_is_another_run(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, right = tmp_path / "out.csv", write_list(tmp_path / "right.csv", "scans")
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text(right.read_text("utf-8").replace(",p1", ",p9"), "utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr("medloop.bundle.batch._count", lambda _: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            score_files(predictor, [scans], out, whose=Whose.of(predictor.meta, patients=wrong))
+    assert (tmp_path / ".out.csv.partial").is_file()
+    score_files(predictor, [scans], out, whose=Whose.of(predictor.meta, patients=right))
+    assert [line["patient"] for line in lines_of(out)] == ["p1", "p2", "p3"]
+
+
+def test_a_file_that_several_paths_lead_to_is_one_slice(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
+    whose = Whose.of(predictor.meta, patients=write_list(tmp_path / "who.csv", "scans"))
+    paths = [scans, scans / "0_p1.png", f"{scans}/../scans/0_p1.png", f"{scans}/*p1.png"]
+    assert score_files(predictor, paths, tmp_path / "out.csv", whose=whose) == Scored(answered=3, rejected=0)
+    check(lines_of(tmp_path / "out.csv"), predictor)
+
+
+def test_a_patient_whose_listed_slices_are_not_all_there_gets_no_answer(
+    predictor: Predictor, scans: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "who.csv", "scans")
+    with table.open("a", encoding="utf-8") as file:
+        file.write("scans/lost.png,p2\nelsewhere/other.png,p7\n")
+    whose = Whose.of(predictor.meta, patients=table)
+    assert score_files(predictor, [scans], tmp_path / "out.csv", whose=whose) == Scored(answered=2, rejected=1)
+    told = {line["patient"]: line["rejected"] for line in lines_of(tmp_path / "out.csv")}
+    assert set(told) == {"p1", "p2", "p3"}
+    assert "lost.png" in told["p2"]
+    assert told["p1"] == told["p3"] == ""
+
+
+def test_a_list_that_counts_paths_from_elsewhere_is_told_so(heads: Path, scans: Path, tmp_path: Path) -> None:
+    write_list(tmp_path / "who.csv", "images")
+    words = ("--bundle", str(heads / "bundle"), "--patients", "who.csv")
+    done = medloop("predict", "scans", *words, cwd=tmp_path)
+    assert done.code == 2
+    assert "the list names 8 files, but not these; its paths count from its own folder" in done.err
+
+
 LISTS = {
     "no patient": ("file,patient\na.png,\n", "row 2 lacks one"),
     "two patients": ("file,patient\na.png,p\na.png,q\n", "row 3 gives it another"),

@@ -62,9 +62,14 @@ def test_a_lower_threshold_never_has_fewer_positives(shares: list[float], thresh
     assert (lower >= decider(threshold=threshold).choices(probabilities)).all()
 
 
-def test_the_decided_class_is_always_possible_and_may_be_the_only_one() -> None:
-    sets = decider(conformal=(0.0, 0.0)).conformal_sets(np.array([[0.71, 0.29], [0.7, 0.3], [0.2, 0.8]]))
-    assert sets.tolist() == [[True, False], [False, True], [False, True]]
+def test_where_no_class_is_within_its_quantile_the_likeliest_and_the_decided_one_stay() -> None:
+    judge = decider(conformal=(0.0, 0.0))
+    shares = np.array([[0.71, 0.29], [0.7, 0.3], [0.2, 0.8]])
+    assert judge.choices(shares).tolist() == [0, 1, 1]
+    assert judge.conformal_sets(shares).tolist() == [[True, False], [True, True], [False, True]]
+    # As bundles were measured that do not say so.
+    before = replace(judge, likeliest_stays=False)
+    assert before.conformal_sets(shares).tolist() == [[True, False], [False, True], [False, True]]
 
 
 def test_a_threshold_that_decides_against_the_quantiles_gives_no_class() -> None:

@@ -42,7 +42,7 @@ def test_in_a_file_it_is_plain_columns(capsys: pytest.CaptureFixture[str]) -> No
     assert f"test_recall [x]: {NOTE}" in told
     assert "\x1b" not in told
     assert told.endswith(
-        "against version 3 on 114 cases of 114 patients: only this one right 4, only the champion right 6 "
+        "against version 3 on 114 cases: only this one right 4, only the champion right 6 "
         "(McNemar p = 0.754)\n"
         "gain in AUC +0.0100 [-0.0200, +0.0400] (DeLong)\n"
         "edition eeeeeeee: 12 bundles were looked at on it\n"

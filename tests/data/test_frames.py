@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medloop.audit.image_findings import quarantined
 from medloop.data.phantom import PhantomSpec, generate
 from medloop.errors import UserError
 from medloop.prepare.decode import decode
@@ -82,8 +83,12 @@ def test_every_frame_is_a_slice_of_its_patient(tmp_path: Path, grouped: bool) ->
 
 def test_what_is_refused_says_what_may_be_set(tmp_path: Path) -> None:
     project = project_of(tmp_path / "p")
-    stages.ingest(project)
-    assert set(project.cases()["quarantined"].dropna()) >= {"a DICOM file of 2 frames"}
+    said = stages.ingest(project)
+    aside = project.cases()["quarantined"].dropna()
+    assert set(aside) >= {"a DICOM file of 2 frames"}
+    assert f"; {len(aside)} set aside, see the audit)" in said
+    (finding,) = quarantined(project.cases())
+    assert "prepare.frame" in finding.todo
 
 
 def test_frames_are_slices_only_where_patients_are_decided(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ def test_the_first_figures_are_natural_frequencies(report: dict[str, Any]) -> No
         ((1.0, 0.8, 1.2), (0.4, 0.2, 0.6), "risk underestimated"),
         ((1.0, 0.8, 1.2), (-0.4, -0.6, -0.2), "risk overestimated"),
         ((1.0, float("nan"), float("nan")), (0.0, -0.2, 0.2), "not assessable"),
+        ((1.0, float("nan"), float("nan")), (-3.2, -4.6, -2.4), "risk overestimated"),
     ],
-    ids=["right", "extreme", "reversed", "timid", "low", "high", "unknown"],
+    ids=["right", "extreme", "reversed", "timid", "low", "high", "unknown", "no slope but high"],
 )
 def test_calibration_is_put_into_words(
     slope: tuple[float, float, float], shift: tuple[float, float, float], said: str, report: dict[str, Any]

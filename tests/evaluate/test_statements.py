@@ -39,6 +39,8 @@ def test_patients_are_kept_together_where_the_data_name_them_and_only_there(each
     assert ("a patient's cases stay together" in each.whole) is False
     by_part = each.splits[named & (each.splits["part"] != "out")].groupby("patient_id")["part"].nunique()
     assert (by_part == 1).all()
+    if not named.any():
+        assert not re.search(r"\d+ patients", each.whole)
     used, tested = each.report["facts"]["evaluate"], each.splits[each.splits["part"] == "test"]
     together = f"stay together ({used['groups']} groups among {used['cases']} cases)"
     assert (together in each.line("Intervals")) == (used["groups"] < used["cases"])
@@ -71,8 +73,9 @@ def test_folds_are_told_where_some_ran(each: Told) -> None:
     assert read_json(each.work / "report" / "run_summary.json")["k_folds"] == count
     assert (f"| n | {count} folds |" if count else "| n | held-out cases |") in each.text("card.md")
     assert bool(re.search(r"\bThe \d+ folds lie within", each.text("report.html"))) == bool(count)
+    assert (f"The {count} folds lie within the {parts} " in each.text("report.html")) == bool(count)
     robust = each.item("claim.md", "30")
-    assert f"AUC over {count} folds" in robust if count else "no folds were run" in robust
+    assert f"AUC over {count} folds of the {parts}" in robust if count else "no folds were run" in robust
     if not count:
         assert not re.search(r"\d+ folds", each.whole)
 
@@ -142,13 +145,18 @@ def test_the_summary_and_the_card_begin_with_them(each: Told) -> None:
 
 def test_the_calibration_in_words_is_listed_among_the_limits(each: Told) -> None:
     slope, shift = (each.report["test"][f"calibration_{name}"] for name in ("slope", "intercept"))
-    unknown = None in (slope["lower"], slope["upper"], shift["lower"], shift["upper"])
+    tilted = slope["lower"] is not None and not slope["lower"] <= 1 <= slope["upper"]
+    shifted = shift["lower"] is not None and not shift["lower"] <= 0 <= shift["upper"]
+    unknown = None in (slope["lower"], shift["lower"]) and not shifted
     assert ("Calibration could not be assessed" in each.limits()) == unknown
-    wrong = not unknown and (
-        shift["lower"] > 0 or shift["upper"] < 0 or slope["upper"] < 1 or slope["lower"] > 1 or slope["upper"] < 0
-    )
+    wrong = not unknown and (shifted or tilted)
     assert ("Poorly calibrated: " in each.limits()) == wrong
     assert ("no miscalibration detected" in each.text("report.html")) == (not unknown and not wrong)
+
+
+def test_figures_of_decisions_are_said_to_count_cases_without_a_class(each: Told) -> None:
+    silent = each.report["abstained"]["n"]
+    assert ("count them too, as they would have been decided" in each.text("card.md")) == (silent > 0)
 
 
 def test_a_rare_class_has_the_share_of_cases_that_stands_beside_it(each: Told) -> None:

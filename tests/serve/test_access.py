@@ -229,6 +229,8 @@ def test_every_answer_has_the_headers_that_browsers_heed(door: Door) -> None:
         headers = door.client.get(path).headers
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert headers["x-frame-options"] == "DENY"
+        # With no-referrer, browsers send `Origin: null` with the page's own form, which is refused.
+        assert headers["referrer-policy"] == "same-origin"
         assert len(headers["x-trace-id"]) == 32
 
 

@@ -117,7 +117,10 @@ def test_the_page_the_card_and_the_terminal_show_both(project: Path) -> None:
         figures = report["by_class"][name]
         shown = [f"{figures[one]['value']:.3f} [{figures[one]['lower']:.3f}" for one in ("recall", "precision")]
         assert all(text in page for text in shown)
-        assert any(line.startswith(f"| {name} |") and all(text in line for text in shown) for line in card.splitlines())
+        begun = f"| {name} | {figures['recall']['n']} |"
+        assert any(line.startswith(begun) and all(text in line for text in shown) for line in card.splitlines())
+    assert "are classified correctly as positive or negative." in page
+    assert "test cases misclassified as positive or negative" in (folder / "claim.md").read_text("utf-8")
     said = medloop("evaluate", cwd=project).out
     worse = report_of(project / "work" / "report")["over_classes"]["accuracy"]["value"]
     assert f"over all 4 classes: accuracy {worse:.3f}" in said

@@ -59,14 +59,22 @@ def test_cases_of_their_own_are_no_reason_to_warn(scans: Path, train: dict[str, 
 
 
 def test_a_class_of_too_few_calibration_cases_is_named_with_their_number(scans: Path) -> None:
-    told = warnings_of(scans, train=FINETUNE, split={"val": 0.1, "calib": 0.1})
+    told = warnings_of(scans, train=FINETUNE, split={"val": 0.1, "calib": 0.15})
     assert told == [
-        f"warning: class {name} has only 4 cases among the calib cases; a conformal quantile of its own takes 9 "
-        "(export.conformal_alpha 0.1). It will share that of all classes, with a coverage guaranteed to 80% only. "
+        f"warning: class {name} has only 6 cases among the calib cases; a conformal quantile of its own takes 9 "
+        "(export.conformal_alpha 0.1). It will share that of all classes, with a coverage guaranteed to 86% only. "
         f"Add cases of {name}."
         for name in ("normal", "tumour")
     ]
     assert warnings_of(scans, export={"conformal_alpha": 0.2}) == []
+
+
+def test_too_few_calibration_cases_of_all_classes_together_are_said_to_silence_the_service(scans: Path) -> None:
+    (told,) = warnings_of(scans, train=FINETUNE, split={"val": 0.1, "calib": 0.1})
+    assert told == (
+        "warning: there are only 8 cases among the calib cases, and with fewer than 9 no class can ever be ruled out "
+        "(export.conformal_alpha 0.1): the service will give no class. Add cases, or raise export.conformal_alpha."
+    )
 
 
 def test_a_threshold_by_too_few_positive_cases_is_told_with_its_chance(scans: Path) -> None:

@@ -95,6 +95,9 @@ def test_every_frame_is_a_slice_of_its_patient(project: Project) -> None:
     assert cases["quarantined"].isna().all()
     assert cases["patient_id"].nunique() == SPEC.patients < cases["path"].map(name_of).nunique() < len(cases)
     assert len(read_json(project.work / "bundle" / "bundle.json")["classes"]) == 2
+    # The frames that medloop wrote are no files that somebody named wrongly.
+    found = {one["name"] for one in read_json(project.work / "audit" / "findings.json")["findings"]}
+    assert "wrong_extension" not in found
 
 
 def test_the_service_says_what_the_report_says(reported: dict[str, Any], served: dict[str, Any]) -> None:

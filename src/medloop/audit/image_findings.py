@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -17,6 +18,9 @@ from medloop.audit.shortcuts import optional, telling_words
 from medloop.case import Finding
 
 Groups = Sequence[Sequence[int]]
+
+# Where and how ingest writes frames of a DICOM file that are pictures of their own.
+FRAMES, FRAME_NAME = "frames", re.compile(r"\d{4,}\.png")
 
 ENDINGS = {
     "png": {".png"},
@@ -46,7 +50,8 @@ def quarantined(cases: pd.DataFrame) -> Iterator[Finding]:
             what=f"{len(aside)} of {len(cases)} files are set aside ({counts}).",
             where=paths_of(aside, range(len(aside))),
             count=len(aside),
-            todo="Mend them at the source and ingest again; they are used nowhere.",
+            todo="Mend them at the source and ingest again; they are used nowhere."
+            + (" Which frames to take is said by `prepare.frame`." if "frames" in counts else ""),
         )
 
 
@@ -196,7 +201,11 @@ def wrong_extensions(table: pd.DataFrame) -> Iterator[Finding]:
     """File names that promise another format than the content has."""
     formats = optional(table, "format").to_numpy(object)
     endings = [PurePosixPath(path).suffix.lower() for path in table["path"]]
-    wrong = [n for n, ending in enumerate(endings) if formats[n] in ENDINGS and ending not in ENDINGS[formats[n]]]
+    wrong = [
+        n
+        for n, ending in enumerate(endings)
+        if formats[n] in ENDINGS and ending not in ENDINGS[formats[n]] and not is_frame(table["path"].iloc[n])
+    ]
     if wrong:
         kinds = ", ".join(sorted({f"{formats[n].upper()} named {endings[n] or 'without an ending'}" for n in wrong}))
         yield Finding(
@@ -207,6 +216,11 @@ def wrong_extensions(table: pd.DataFrame) -> Iterator[Finding]:
             count=len(wrong),
             todo="medloop reads them by their content; rename them for other programs. Do they come from elsewhere?",
         )
+
+
+def is_frame(path: str) -> bool:
+    """Whether medloop itself wrote the file, one frame of a DICOM file that gives its folder the name."""
+    return FRAMES in PurePosixPath(path).parts and FRAME_NAME.fullmatch(PurePosixPath(path).name) is not None
 
 
 def outliers(table: pd.DataFrame, looks: Looks) -> Iterator[Finding]:

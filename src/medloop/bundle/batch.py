@@ -14,7 +14,7 @@ from typing import IO, Any
 from medloop.bundle.answers import BEFORE, OF_PATIENTS, WRITERS
 from medloop.bundle.batch_patients import Sorted, score_patients, sort_files
 from medloop.bundle.predictor import Predictor
-from medloop.bundle.whose import Whose
+from medloop.bundle.whose import Whose, place
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput, UserError
 from medloop.prepare.csv_cells import cells_in
@@ -43,7 +43,13 @@ def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path, *,
     if out.suffix not in WRITERS:
         raise UserError("--out must end in .csv or .parquet", found=out.name, hint="choose one of the two")
     is_table = predictor.meta["preparer"]["kind"] == "table"
-    uris = [uri for path in paths for uri in _expanded(str(path), suffix=".csv" if is_table else "")]
+    suffix = ".csv" if is_table else ""
+    # What several of the paths lead to is one file, and for a patient one slice.
+    found: dict[str, str] = {}
+    for path in paths:
+        for uri in _expanded(str(path), suffix=suffix):
+            found.setdefault(place(uri), uri)
+    uris = list(found.values())
     name, lines = _work(predictor, uris, whose)
     partial = out.with_name(f".{out.name}.partial")
     with file_lock(out.with_name(f".{out.name}.lock"), wait=False):
@@ -99,20 +105,20 @@ def score_images(predictor: Predictor, uris: Sequence[str], *, skip: int = 0) ->
             yield _line(predictor, uri, None, content if isinstance(content, RejectedInput) else next(answers))
 
 
-def _expanded(place: str, *, suffix: str) -> Iterator[str]:
+def _expanded(where: str, *, suffix: str) -> Iterator[str]:
     """The files that a path, folder, pattern or address stands for."""
-    if "://" not in place and not Path(place).exists() and glob.has_magic(place):
-        found = sorted(one for one in glob.glob(place, recursive=True) if Path(one).is_file())  # noqa: PTH207 - `**`
+    if "://" not in where and not Path(where).exists() and glob.has_magic(where):
+        found = sorted(one for one in glob.glob(where, recursive=True) if Path(one).is_file())  # noqa: PTH207 - `**`
         if not found:
-            raise UserError("a pattern must fit at least one file", found=place, hint="check it, and put it in quotes")
+            raise UserError("a pattern must fit at least one file", found=where, hint="check it, and put it in quotes")
         yield from found
         return
-    found = list(list_uris(place))
-    is_one = found == [place]
+    found = list(list_uris(where))
+    is_one = found == [where]
     chosen = [uri for uri in found if is_one or uri.lower().endswith(suffix)]
     if not chosen:
         wanted = f"{suffix} files" if suffix else "files"
-        raise UserError(f"a place must hold {wanted}", found=f"none at {place}", hint="check the path")
+        raise UserError(f"a place must hold {wanted}", found=f"none at {where}", hint="check the path")
     yield from chosen
 
 

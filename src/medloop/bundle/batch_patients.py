@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from medloop.bundle.inputs import Picture
 from medloop.bundle.predictor import Predictor, Scores, needs_patients
-from medloop.bundle.whose import HINT, Whose
+from medloop.bundle.whose import Whose
 from medloop.case import Prediction
 from medloop.errors import RejectedInput
 from medloop.prepare.decode import each_frame
@@ -29,11 +29,12 @@ class Sorted:
 
     patients: dict[str, list[str]] = field(default_factory=dict)
     rejected: dict[str, RejectedInput] = field(default_factory=dict)
+    refused: dict[str, RejectedInput] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """Another one where the files belong together otherwise; without the patients' names."""
-        return json.dumps([*self.patients.values(), list(self.rejected)])
+        """Another one where a file is of another patient. It holds the patients' names, and is only to be hashed."""
+        return json.dumps([list(self.patients.items()), list(self.rejected), list(self.refused)])
 
 
 def sort_files(predictor: Predictor, uris: Sequence[str], whose: Whose, read: Read) -> Sorted:
@@ -52,8 +53,14 @@ def sort_files(predictor: Predictor, uris: Sequence[str], whose: Whose, read: Re
         else:
             found.patients.setdefault(patient, []).append(uri)
     if nameless:
-        refusal = needs_patients(len(nameless), hint=HINT)
+        refusal = needs_patients(len(nameless), hint=whose.hint)
         raise RejectedInput(refusal.must, found=f"{refusal.found}, such as {nameless[0]}", hint=refusal.hint)
+    for patient, missing in whose.missing(uris).items():
+        found.refused[patient] = RejectedInput(
+            "all slices that the list gives a patient must be among the files",
+            found=f"{len(missing)} that are not, such as {missing[0]}",
+            hint="add them to the call, or leave them out of the list",
+        )
     return found
 
 
@@ -71,7 +78,7 @@ def score_patients(predictor: Predictor, files: Sorted, read: Read, *, skip: int
     yield from [(None, uri, error) for uri, error in files.rejected.items()][skip:]
     waiting = list(files.patients.items())[max(0, skip - len(files.rejected)) :]
     for patient, uris in track(waiting, total=len(waiting), what="patients"):
-        yield patient, MANY.join(uris), _answer(predictor, uris, read)
+        yield patient, MANY.join(uris), files.refused.get(patient) or _answer(predictor, uris, read)
 
 
 def _answer(predictor: Predictor, uris: Sequence[str], read: Read) -> Prediction | RejectedInput:

@@ -84,6 +84,7 @@ def fit_decision(
         "conformal": {
             "alpha": alpha,
             "quantiles": conformal_quantiles(decided.probabilities, decided.y, alpha=alpha, groups=decided.groups),
+            "likeliest_stays": True,
             **conformal_facts(decided, task["classes"], alpha=alpha),
         },
     }

@@ -85,6 +85,8 @@ class Decider:
     outliers: Outliers
     per: str = "case"
     rule: str = "mean"
+    # Whether the likeliest class stays where the quantiles rule out all; bundles of before keep the decided one alone.
+    likeliest_stays: bool = True
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], reference: Mapping[str, Any]) -> Decider:
@@ -107,6 +109,7 @@ class Decider:
             ),
             per=meta["decide"]["per"],
             rule=meta["decide"].get("rule", "mean"),
+            likeliest_stays=meta["conformal"].get("likeliest_stays", False),
         )
 
     @cached_property
@@ -135,14 +138,16 @@ class Decider:
     def conformal_sets(self, probabilities: FloatArray) -> NDArray[np.bool_]:
         """The classes that remain possible at the wanted coverage, and the decided one, which a set must not deny.
 
-        A set that grows covers the truth no less often. Where the threshold decides for a class that the quantiles
-        rule out, two remain, and no class is given.
+        A set that grows covers the truth no less often. Where the quantiles rule out every class, the likeliest stays.
+        Where the threshold decides for a class that they rule out, two remain, and no class is given.
         """
         return self._possible(probabilities, self.choices(probabilities))
 
     def _possible(self, probabilities: FloatArray, choices: IntArray) -> NDArray[np.bool_]:
-        sets = 1 - probabilities <= self.conformal
-        sets[np.arange(len(sets)), choices] = True
+        sets, rows = 1 - probabilities <= self.conformal, np.arange(len(probabilities))
+        if self.likeliest_stays:
+            sets[rows, probabilities.argmax(axis=1)] |= ~sets.any(axis=1)
+        sets[rows, choices] = True
         return np.asarray(sets)
 
     def answers(

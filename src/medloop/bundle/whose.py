@@ -41,10 +41,26 @@ class Whose:
         """Whether nothing but the headers of the files can tell."""
         return self.listed is None and self.pattern is None
 
+    @property
+    def hint(self) -> str:
+        """What to do where nothing tells whose a file is."""
+        if self.listed is None:
+            return HINT
+        return f"the list names {len(self.listed)} files, but not these; its paths count from its own folder"
+
+    def missing(self, uris: Sequence[str]) -> dict[str, list[str]]:
+        """Files that the list gives a patient of these files, and that are not among them."""
+        given, found = {place(uri) for uri in uris}, dict[str, list[str]]()
+        for at, patient in (self.listed or {}).items():
+            if at not in given:
+                found.setdefault(patient, []).append(at)
+        present = {(self.listed or {}).get(at) for at in given}
+        return {patient: places for patient, places in found.items() if patient in present}
+
     def named(self, uri: str) -> str | None:
         """The patient by the list or the name; None where these do not tell."""
         if self.listed is not None:
-            return self.listed.get(_place(uri))
+            return self.listed.get(place(uri))
         match = re.search(self.pattern, uri.rpartition("/")[2]) if self.pattern else None
         return None if match is None else match[1] if match.lastindex else match[0]
 
@@ -63,7 +79,7 @@ def read_patients(table: Path, data: Mapping[str, Any]) -> dict[str, str]:
                 found=f"row {number} lacks one of them",
                 hint="fill it in, or leave the row out",
             )
-        at = row[file] if "://" in row[file] else _place(str(table.parent / row[file]))
+        at = row[file] if "://" in row[file] else place(str(table.parent / row[file]))
         if found.setdefault(at, name) != name:
             raise RejectedInput(
                 f"{table.name}: a file must have one patient",
@@ -80,6 +96,6 @@ def _column(header: Sequence[str], names: Sequence[str | None], *, what: str, ta
     return header.index(str(known[0]))
 
 
-def _place(uri: str) -> str:
+def place(uri: str) -> str:
     """The same for the same file, however it is called."""
     return uri if "://" in uri else str(Path(uri).resolve())

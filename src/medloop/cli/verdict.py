@@ -88,7 +88,8 @@ def _against(other: dict[str, Any] | None, name: str) -> list[str]:
     whom = f"version {other['version']}" if name == "the champion" else f"{name} {other['version']}"
     right = f"only this one right {other['only_challenger_right']}, only {name} right {other['only_champion_right']}"
     n, patients, p_value = other["n"], other["patients"], other["mcnemar_p"]
-    lines = [f"against {whom} on {n:,} cases of {patients:,} patients: {right} (McNemar p = {p_value:.3g})"]
+    cases = f"{n:,} cases" if patients == n else f"{n:,} cases of {patients:,} patients"
+    lines = [f"against {whom} on {cases}: {right} (McNemar p = {p_value:.3g})"]
     if (area := other.get("auc_gain")) and area["lower"] is not None:
         lines.append(f"gain in AUC {area['value']:+.4f} [{area['lower']:+.4f}, {area['upper']:+.4f}] (DeLong)")
     return lines

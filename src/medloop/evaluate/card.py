@@ -79,7 +79,7 @@ def _by_class(report: Mapping[str, Any]) -> list[str]:
     if not report.get("by_class"):
         return []
     rows = [
-        f"| {name} | {found['roc_auc']['n']} | {say.interval_text(found['roc_auc'])} | "
+        f"| {name} | {found['recall']['n']} | {say.interval_text(found['roc_auc'])} | "
         f"{say.interval_text(found['recall'])} | {say.interval_text(found['specificity'])} | "
         f"{say.interval_text(found['precision'])} |"
         for name, found in report["by_class"].items()
@@ -88,7 +88,7 @@ def _by_class(report: Mapping[str, Any]) -> list[str]:
         *class_view.card_lines(report),
         "## Class by class",
         "",
-        "| class | n | AUC | sensitivity | specificity | precision |",
+        "| class | cases | AUC | sensitivity | specificity | precision |",
         "|---|---|---|---|---|---|",
         *rows,
         "",

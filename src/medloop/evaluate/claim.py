@@ -60,7 +60,11 @@ def _weights(report: Report) -> str:
 
 def _robustness(report: Report) -> str:
     folds = report["cross_validation"].get("roc_auc")
-    told = f"AUC over {report['folds']} folds of the training part: {say.spread_text(folds)}" if folds else ""
+    told = (
+        f"AUC over {report['folds']} folds of the {provenance.fold_parts(report)}: {say.spread_text(folds)}"
+        if folds
+        else ""
+    )
     return say.joined(told if report["folds"] else "no folds were run", say.subgroups(report))
 
 

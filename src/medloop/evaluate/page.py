@@ -127,7 +127,7 @@ def _pictures(pictures: Pictures) -> str:
 def _explanation(report: Report) -> str:
     if report["folds"]:
         decide = provenance.fold_decision(report)
-        folds = f"The {report['folds']} folds lie within the training part and decide {decide}."
+        folds = f"The {report['folds']} folds lie within the {provenance.fold_parts(report)} and decide {decide}."
     else:
         folds = f"No folds were run: beside the test stand the {selection.held_out(report)}."
     return page.paragraph(
@@ -198,7 +198,8 @@ def _abstention(report: Report, pictures: Pictures) -> list[str]:
     said, found = report["abstained"], report.get("conformal_test")
     rest = said.get("rest_interval")
     right = (
-        f" Where it gives one, {say.interval_text(rest, share=True)} are classified correctly."
+        f" Where it gives one, {say.interval_text(rest, share=True)} are classified correctly"
+        f"{say.as_two_sides(report)}."
         if rest and rest["n"]
         else ""
     )

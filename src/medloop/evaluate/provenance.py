@@ -101,11 +101,13 @@ def folds_made(report: Report) -> str:
     """How often the training was repeated on a part of its cases."""
     train = facts_of(report, "train")
     if report["folds"]:
-        parts = (
-            "training and validation parts" if "validation" in report["calibration"]["fitted_on"] else "training part"
-        )
-        return f"cross-validation in {report['folds']} folds of the {parts}"
+        return f"cross-validation in {report['folds']} folds of the {fold_parts(report)}"
     return "no cross-validation" if train else "no folds were run"
+
+
+def fold_parts(report: Report) -> str:
+    """What was cut into folds; the validation part is one more fold of a head."""
+    return "training and validation parts" if "validation" in report["calibration"]["fitted_on"] else "training part"
 
 
 def fold_decision(report: Report) -> str:

@@ -147,7 +147,11 @@ def _kinds(found: Facts) -> str:
     if "positives" not in found:
         return ""
     kinds = {kind: found[f"{kind}s"] for kind in ("positive", "negative")}
-    return listed(f"{counts['cases']} {kind} cases ({counts['patients']} patients)" for kind, counts in kinds.items())
+    return listed(
+        f"{counts['cases']} {kind} cases"
+        + (f" ({counts['patients']} patients)" if counts["patients"] != counts["cases"] else "")
+        for kind, counts in kinds.items()
+    )
 
 
 def _doubt(found: Facts) -> str:

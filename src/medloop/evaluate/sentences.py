@@ -192,18 +192,19 @@ def subgroups(report: Report) -> str:
 def miscalibration(report: Report) -> tuple[str, str] | None:
     """What is wrong with the probabilities and the figure that shows it; an empty word where nothing is shown to be.
 
-    None where calibration cannot be assessed.
+    None where calibration cannot be assessed. Where the classes are told apart without a fault there is no slope.
     """
     slope, shift = report["test"]["calibration_slope"], report["test"]["calibration_intercept"]
-    if None in (slope["lower"], slope["upper"], shift["lower"], shift["upper"]):
-        return None
+    is_tilt_known, is_lift_known = (None not in (one["lower"], one["upper"]) for one in (slope, shift))
     tilt, lift = f"calibration slope {interval_text(slope)}", f"calibration intercept {interval_text(shift)}"
-    if slope["upper"] < 0:
+    if is_tilt_known and slope["upper"] < 0:
         return "probabilities run against the outcome", tilt
-    if shift["lower"] > 0:
+    if is_lift_known and shift["lower"] > 0:
         return "risk underestimated", lift
-    if shift["upper"] < 0:
+    if is_lift_known and shift["upper"] < 0:
         return "risk overestimated", lift
+    if not (is_tilt_known and is_lift_known):
+        return None
     if slope["upper"] < 1:
         return "over-confident", tilt
     return ("under-confident", tilt) if slope["lower"] > 1 else ("", tilt)
@@ -214,7 +215,8 @@ def abstaining(report: Report) -> str:
     said = report["abstained"]
     reasons = f"; reasons: {counted(said['reasons'])}" if said.get("reasons") else ""
     cases = f"{said['n']} of {report['n_test']} test cases ({said['share']:.1%})"
-    return f"The service would give no class for {cases}{reasons}."
+    counted_too = " The figures of decisions count them too, as they would have been decided." if said["n"] else ""
+    return f"The service would give no class for {cases}{reasons}.{counted_too}"
 
 
 def software(report: Report) -> str:
@@ -232,6 +234,12 @@ def formula(report: Report) -> str:
     )
 
 
+def as_two_sides(report: Report) -> str:
+    """What a count of right and wrong decisions is of, where several classes are taken for two."""
+    two = len(report["classes"]) > 2 and len(report["confusion"]["counts"]) == 2
+    return " as positive or negative" if two else ""
+
+
 def wrong(report: Report) -> str:
     """How many were wrong and which most."""
     worst = report.get("most_wrong")
@@ -240,7 +248,7 @@ def wrong(report: Report) -> str:
     counts = report["confusion"]["counts"]
     errors = sum(n for r, row in enumerate(counts) for c, n in enumerate(row) if r != c)
     shown = f"report.html shows the {len(worst)} most wrong" if worst else ""
-    return joined(f"{errors} of {report['n_test']} test cases misclassified", shown)
+    return joined(f"{errors} of {report['n_test']} test cases misclassified{as_two_sides(report)}", shown)
 
 
 def beside(report: Report) -> str:

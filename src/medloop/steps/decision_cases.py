@@ -73,6 +73,13 @@ def _of_classes(found: DecisionCases, recipe: Recipe) -> Iterator[str]:
 
     alpha = recipe.export.conformal_alpha
     least = min_patients(alpha)
+    if found.rows["group"].nunique() < least:
+        yield (
+            f"there are only {_counted(found.rows)} among the {found.said}, and with fewer than {least} no class can "
+            f"ever be ruled out (export.conformal_alpha {alpha:g}): the service will give no class. Add cases, or "
+            "raise export.conformal_alpha."
+        )
+        return
     for label in recipe.data.classes or sorted(found.rows["label"].unique()):
         rows = found.rows[found.rows["label"] == label]
         if (count := rows["group"].nunique()) < least:

@@ -40,8 +40,10 @@ def ingest(project: Project) -> str:
     with ThreadPoolExecutor(1) as beside:
         version = beside.submit(manifest.fingerprint, cases)
         manifest.write_cases(cases, project.work / "cases.parquet")
-    counts = ", ".join(f"{n} {name}" for name, n in manifest.usable(cases)["label"].value_counts().items())
-    return f"{len(cases)} cases ({counts}), data version {version.result()[:12]}"
+    usable = manifest.usable(cases)
+    counts = ", ".join(f"{n} {name}" for name, n in usable["label"].value_counts().items())
+    aside = f"; {len(cases) - len(usable)} set aside, see the audit" if len(usable) < len(cases) else ""
+    return f"{len(cases)} cases ({counts}{aside}), data version {version.result()[:12]}"
 
 
 def audit(project: Project) -> str:

@@ -44,7 +44,7 @@ def body_fingerprint(model: Classifier) -> str:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not name.startswith("head."):
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
