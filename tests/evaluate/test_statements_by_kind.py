@@ -178,6 +178,11 @@ def test_drawn_validation_and_test_parts_have_their_own_counts(phantom_heads: To
 
 def test_answers_by_patient_are_told(phantom_heads: Told) -> None:
     assert phantom_heads.item("claim.md", "27") == "one model; one answer a patient: the mean of its images"
+    tested = phantom_heads.splits.query("part == 'test'")["patient_id"].nunique()
+    assert phantom_heads.item("claim.md", "21").partition("; ")[2].startswith(f"{tested} patients tested (")
+    assert f"tested on {tested} locked patients (edition" in phantom_heads.text("report.html")
+    assert f"of {tested} test patients (" in phantom_heads.text("card.md")
+    assert "test cases (" not in phantom_heads.text("card.md")
 
 
 # --- older bundles ---

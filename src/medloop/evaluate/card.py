@@ -27,6 +27,7 @@ SHOWN = (
 def card(report: Mapping[str, Any]) -> str:
     """Markdown for people who decide whether to use the model."""
     counts = ", ".join(f"{n} {name}" for name, n in report["test_counts"].items())
+    counts += " patients" if say.units(report) == "patients" else ""
     folded = f"{report['folds']} folds" if report["folds"] else "held-out cases"
     lines = [
         f"# Model card: {report['name']}",

@@ -107,7 +107,7 @@ def _level(report: Report) -> str:
 
 
 def _intended_size(report: Report) -> str:
-    tested = f"{report['n_test']} tested ({say.counted(report['test_counts'])})"
+    tested = f"{report['n_test']} {say.units(report)} tested ({say.counted(report['test_counts'])})"
     return say.joined(provenance.intended_test(report), tested)
 
 
@@ -132,7 +132,7 @@ def _explained(report: Report) -> str:
 
 
 def _internal(report: Report) -> str:
-    return f"{report['n_test']} locked cases of the same source, edition {report['edition']}"
+    return f"{report['n_test']} locked {say.units(report)} of the same source, edition {report['edition']}"
 
 
 def _protocol(report: Report) -> str:

@@ -41,9 +41,8 @@ def report_page(
     """A page for one bundle."""
     positive = ", ".join(report["positive"])
     about = f"Positive: {positive}. " if positive else ""
-    lead = (
-        f"{report['model']['name']}, tested on {report['n_test']} locked cases (edition {report['edition']}). {about}"
-    )
+    tested = f"{report['n_test']} locked {say.units(report)} (edition {report['edition']})"
+    lead = f"{report['model']['name']}, tested on {tested}. {about}"
     parts = [
         page.section("Summary", page.cards(_summary(report)), page.warnings(limits(report))),
         page.section("Pictures", _pictures(pictures)),

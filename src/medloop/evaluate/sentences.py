@@ -131,7 +131,7 @@ def unchecked_copies(report: Report) -> str:
 def performance(report: Report, names: Iterable[str] = ("roc_auc", "recall", "specificity", "brier")) -> str:
     """The main figures."""
     told = [f"{name} {interval_text(report['test'][name])}" for name in names if report["test"].get(name)]
-    cases = f"{report['n_test']} locked test cases ({counted(report['test_counts'])})"
+    cases = f"{report['n_test']} locked test {units(report)} ({counted(report['test_counts'])})"
     return joined(baseline(report), predictive_values(report), *told, cases)
 
 
@@ -214,7 +214,7 @@ def abstaining(report: Report) -> str:
     """How often no class is given."""
     said = report["abstained"]
     reasons = f"; reasons: {counted(said['reasons'])}" if said.get("reasons") else ""
-    cases = f"{said['n']} of {report['n_test']} test cases ({said['share']:.1%})"
+    cases = f"{said['n']} of {report['n_test']} test {units(report)} ({said['share']:.1%})"
     counted_too = " The figures of decisions count them too, as they would have been decided." if said["n"] else ""
     return f"The service would give no class for {cases}{reasons}.{counted_too}"
 
@@ -234,6 +234,11 @@ def formula(report: Report) -> str:
     )
 
 
+def units(report: Report) -> str:
+    """What gets one answer, and counts once in every figure of the test."""
+    return "patients" if (report.get("decide") or {}).get("per") == "patient" else "cases"
+
+
 def as_two_sides(report: Report) -> str:
     """What a count of right and wrong decisions is of, where several classes are taken for two."""
     two = len(report["classes"]) > 2 and len(report["confusion"]["counts"]) == 2
@@ -248,7 +253,7 @@ def wrong(report: Report) -> str:
     counts = report["confusion"]["counts"]
     errors = sum(n for r, row in enumerate(counts) for c, n in enumerate(row) if r != c)
     shown = f"report.html shows the {len(worst)} most wrong" if worst else ""
-    return joined(f"{errors} of {report['n_test']} test cases misclassified{as_two_sides(report)}", shown)
+    return joined(f"{errors} of {report['n_test']} test {units(report)} misclassified{as_two_sides(report)}", shown)
 
 
 def beside(report: Report) -> str:
