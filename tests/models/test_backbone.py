@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,6 +161,41 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
         build_classifier(
             classes=3, channels=1, size=96, backbone="test_convnext", weights="weights.safetensors", root=tmp_path
         )
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
+def test_so_are_those_whose_names_it_does_not_have(backbone: str, tmp_path: Path) -> None:
+    # The residual network shares two batch norms with this one.
+    save_file(import_timm().create_model("mobilenetv2_100").state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=f"must hold weights of {backbone}"):
+        build_classifier(classes=3, channels=3, size=96, backbone=backbone, weights="w.safetensors", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "options"),
+    [
+        ("test_vit", 96, {}),
+        ("test_vit", 160, {}),
+        ("test_efficientnet", 96, {}),
+        ("resnet10t", 32, {"stem": "small"}),
+        ("resnet10t", 96, {"stride": 8}),
+        ("mobilenetv3_small_050", 96, {}),
+    ],
+    ids=str,
+)
+def test_weights_of_the_backbone_fit_in_other_sizes_and_cuts(
+    backbone: str, size: int, options: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    whole = import_timm().create_model(backbone, num_classes=7)
+    save_file(whole.state_dict(), tmp_path / "w.safetensors")
+    model = build_classifier(
+        classes=3, channels=1, size=size, backbone=backbone, weights="w.safetensors", root=tmp_path, **options
+    )
+    stored = dict(whole.named_parameters())
+    other = [name for name, weight in model.body.named_parameters() if not torch.equal(weight, stored[name])]
+    # What depends on the channels and on the size.
+    assert set(other) <= {"conv1.0.weight", "conv1.weight", "conv_stem.weight", "patch_embed.proj.weight", "pos_embed"}
 
 
 def test_small_pictures_keep_their_size_in_the_stem() -> None:
