@@ -86,10 +86,13 @@ def test_what_is_refused_says_what_may_be_set(tmp_path: Path) -> None:
     assert set(project.cases()["quarantined"].dropna()) >= {"a DICOM file of 2 frames"}
 
 
-def test_frames_are_slices_only_where_patients_are_decided(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["ingest", "prepare", "run"])
+def test_frames_are_slices_only_where_patients_are_decided(tmp_path: Path, command: str) -> None:
     project = project_of(tmp_path / "p", frame="all")
+    stages.ingest(project)
+    # No stage before the export depends on this setting, so none of them runs again to refuse it.
     edit_recipe(project.root, export={"per": "case"})
-    done = medloop("ingest", cwd=project.root)
+    done = medloop(command, cwd=project.root)
     assert done.code == 2
     assert "export.per: patient" in done.err
     assert load_recipe(project.root).prepare.frame == "all"

@@ -59,12 +59,6 @@ def ingest_rule(recipe: Recipe) -> DecodeRule:
     section = recipe.prepare
     if section.frame != "all":
         return DecodeRule(frame=section.frame)
-    if recipe.export.per != "patient":
-        raise UserError(
-            "prepare.frame: all makes slices of frames, which only a model that decides per patient puts together",
-            found=f"export.per: {recipe.export.per}",
-            hint="set export.per: patient, or prepare.frame: first or middle",
-        )
     return DecodeRule(frame="all", window=section.window)
 
 
