@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ class BodyKind:
     stride: int = 0
     small_stem: bool = False
 
+
+# It lists the names of a file that the body has no place for, such as its head; what is missing is refused here.
+logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
 # One run of each kind of body in this process is enough.
 _STUDIES: dict[BodyKind, Study] = {}
