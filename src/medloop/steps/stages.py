@@ -103,7 +103,7 @@ def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path,
     with Sandbox() as sandbox:
         result = audit_images(
             cases,
-            lambda path: sandbox.decode((root / path).read_bytes(), rule=rule).pixels,
+            lambda path: sandbox.decode(images.read_case(root / path), rule=rule).pixels,
             section,
             scratch=scratch,
         )
