@@ -245,6 +245,19 @@ def test_a_missing_file_and_an_unknown_backbone_are_named(tmp_path: Path) -> Non
         built("resnet81")
 
 
+def test_an_unknown_tag_of_a_backbone_is_named() -> None:
+    with pytest.raises(UnknownName, match=r"resnet18\.a1_in1k") as refused:
+        built("resnet18.nope")
+    assert "resnet18.nope" in refused.value.found
+    assert build_classifier(classes=3, channels=1, size=48, backbone="resnet18.a1_in1k")
+
+
+@pytest.mark.parametrize("dropout", [5, 1, -0.1, float("nan")])
+def test_a_dropout_is_a_share(dropout: float) -> None:
+    with pytest.raises(UserError, match=r"model\.dropout must fit backbone"):
+        hyperparameters("backbone", {"dropout": dropout})
+
+
 def test_hyperparameters_are_checked() -> None:
     assert hyperparameters("backbone", {"backbone": "resnet50"})["backbone"] == "resnet50"
     with pytest.raises(UserError, match=r"model\.stem"):
