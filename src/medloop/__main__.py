@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import NoReturn
 
 from medloop.errors import UserError
+
+# The system names no file in these.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
@@ -22,6 +26,17 @@ def main() -> None:
         if missing is None:
             raise
         _end(missing)
+    except OSError as error:
+        # What names no file of the system's is a sign of something else, such as a connection that broke.
+        if error.strerror is None or (error.filename is None and error.errno not in FULL):
+            raise
+        _end(
+            UserError(
+                "the files of a command must be readable and writable",
+                found=f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror,
+                hint="make room, or mend the path or its rights; then run the command again",
+            )
+        )
 
 
 def _end(error: UserError) -> NoReturn:

@@ -18,6 +18,15 @@ def folded_id(patient_id: str) -> str:
     return "".join(unicodedata.normalize("NFKC", patient_id).casefold().split())
 
 
+def same_person(one: str, other: str) -> bool:
+    """Whether two names are the same to a reader."""
+    return _folded_name(one) == _folded_name(other)
+
+
+def _folded_name(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One thing to classify, with where it came from."""

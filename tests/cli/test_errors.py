@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,48 @@ def test_without_a_champion_there_is_nothing_to_ask(tmp_path: Path) -> None:
     write_table(tmp_path / "table.csv", small_rows(3))
     for words in (["predict", "table.csv"], ["serve"]):
         assert_told(medloop(*words, cwd=tmp_path), "no champion in the model store")
+
+
+def test_answers_that_cannot_be_written_are_told(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(tmp_path / "in.csv", small_rows(3))
+    (tmp_path / "out.csv").mkdir()
+    predict = ("predict", "in.csv", "--bundle", str(golden), "--out")
+    assert_told(medloop(*predict, "out.csv", cwd=tmp_path), "--out must be a file", "a folder out.csv")
+    assert_told(medloop(*predict, "in.csv/out.csv", cwd=tmp_path), "in.csv: File exists")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+    monkeypatch.setattr("medloop.bundle.batch._line", failing(errno.ENOSPC))
+    assert_told(medloop(*predict, "other.csv", cwd=tmp_path), "No space left on device")
+    monkeypatch.setattr("medloop.bundle.batch._line", failing(errno.ECONNREFUSED))
+    with pytest.raises(ConnectionRefusedError):
+        medloop(*predict, "other.csv", cwd=tmp_path)
+
+
+def failing(number: int) -> Callable[..., None]:
+    """What the system refuses with this error, and without the name of a file."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("audit", "cases.parquet"),
+        ("prepare", "cases.parquet"),
+        ("train", "prepared/table.parquet"),
+        ("train", "splits.parquet"),
+        ("export", "trained/out_of_fold.parquet"),
+        ("evaluate", "splits.parquet"),
+        ("gate", "splits.parquet"),
+    ],
+)
+def test_a_table_that_was_cut_short_is_told(project: Path, command: str, name: str) -> None:
+    table = project / "work" / name
+    table.write_bytes(table.read_bytes()[:-100])
+    assert_told(medloop(command, cwd=project), f"{table.name} must be a Parquet file")
 
 
 def test_an_unknown_key_is_told_with_the_nearest(project: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,28 @@ def test_every_frame_is_a_slice_of_its_patient(tmp_path: Path, grouped: bool) ->
     assert project.cases()["case_id"].tolist() == before
 
 
+def test_a_kill_leaves_the_frames_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = project_of(tmp_path / "p", frame="all")
+    stages.ingest(project)
+    before = project.cases()
+    with monkeypatch.context() as patch:
+        patch.setattr("medloop.data.images.each_chunk", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        with warnings.catch_warnings():
+            # From Python 3.12 on a fork beside other threads is warned of; this child only runs until it is killed.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            try:
+                stages.ingest(project)
+            finally:
+                os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert all((project.root / path).is_file() for path in before["path"])
+    stages.ingest(project)
+    assert project.cases().equals(before)
+    assert [path.name for path in project.work.iterdir() if path.name.startswith(".")] == []
+
+
 def test_what_is_refused_says_what_may_be_set(tmp_path: Path) -> None:
     project = project_of(tmp_path / "p")
     said = stages.ingest(project)
@@ -91,10 +116,13 @@ def test_what_is_refused_says_what_may_be_set(tmp_path: Path) -> None:
     assert "prepare.frame" in finding.todo
 
 
-def test_frames_are_slices_only_where_patients_are_decided(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["ingest", "prepare", "run"])
+def test_frames_are_slices_only_where_patients_are_decided(tmp_path: Path, command: str) -> None:
     project = project_of(tmp_path / "p", frame="all")
+    stages.ingest(project)
+    # No stage before the export depends on this setting, so none of them runs again to refuse it.
     edit_recipe(project.root, export={"per": "case"})
-    done = medloop("ingest", cwd=project.root)
+    done = medloop(command, cwd=project.root)
     assert done.code == 2
     assert "export.per: patient" in done.err
     assert load_recipe(project.root).prepare.frame == "all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -162,6 +163,41 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
+def test_so_are_those_whose_names_it_does_not_have(backbone: str, tmp_path: Path) -> None:
+    # The residual network shares two batch norms with this one.
+    save_file(import_timm().create_model("mobilenetv2_100").state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=f"must hold weights of {backbone}"):
+        build_classifier(classes=3, channels=3, size=96, backbone=backbone, weights="w.safetensors", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "options"),
+    [
+        ("test_vit", 96, {}),
+        ("test_vit", 160, {}),
+        ("test_efficientnet", 96, {}),
+        ("resnet10t", 32, {"stem": "small"}),
+        ("resnet10t", 96, {"stride": 8}),
+        ("mobilenetv3_small_050", 96, {}),
+    ],
+    ids=str,
+)
+def test_weights_of_the_backbone_fit_in_other_sizes_and_cuts(
+    backbone: str, size: int, options: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    whole = import_timm().create_model(backbone, num_classes=7)
+    save_file(whole.state_dict(), tmp_path / "w.safetensors")
+    model = build_classifier(
+        classes=3, channels=1, size=size, backbone=backbone, weights="w.safetensors", root=tmp_path, **options
+    )
+    stored = dict(whole.named_parameters())
+    other = [name for name, weight in model.body.named_parameters() if not torch.equal(weight, stored[name])]
+    # What depends on the channels and on the size.
+    assert set(other) <= {"conv1.0.weight", "conv1.weight", "conv_stem.weight", "patch_embed.proj.weight", "pos_embed"}
+
+
 def test_small_pictures_keep_their_size_in_the_stem() -> None:
     images = torch.rand(1, 1, 32, 32) * 255
     with torch.inference_mode():
@@ -207,6 +243,19 @@ def test_a_missing_file_and_an_unknown_backbone_are_named(tmp_path: Path) -> Non
         MODELS["backbone"].build(weights="nowhere.safetensors")(classes=3, channels=1, size=48, root=tmp_path)
     with pytest.raises(UnknownName, match="resnet18"):
         built("resnet81")
+
+
+def test_an_unknown_tag_of_a_backbone_is_named() -> None:
+    with pytest.raises(UnknownName, match=r"resnet18\.a1_in1k") as refused:
+        built("resnet18.nope")
+    assert "resnet18.nope" in refused.value.found
+    assert build_classifier(classes=3, channels=1, size=48, backbone="resnet18.a1_in1k")
+
+
+@pytest.mark.parametrize("dropout", [5, 1, -0.1, float("nan")])
+def test_a_dropout_is_a_share(dropout: float) -> None:
+    with pytest.raises(UserError, match=r"model\.dropout must fit backbone"):
+        hyperparameters("backbone", {"dropout": dropout})
 
 
 def test_hyperparameters_are_checked() -> None:

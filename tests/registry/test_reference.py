@@ -87,7 +87,7 @@ def test_a_reference_that_a_kill_left_before_the_pointer_does_not_count(store: M
 def test_a_new_reference_is_what_serves_and_takes_a_second_person(three: ModelStore) -> None:
     with pytest.raises(GateRefusal, match="version 2, and version 3 serves"):
         three.set_reference(2, by="Ben")
-    for name in ("Ann", " ann", "", "unknown"):
+    for name in ("Ann", " ann", "\uff21nn", "", "unknown", "\uff35nknown"):
         with pytest.raises(GateRefusal, match="a new reference version needs a second person"):
             three.set_reference(3, by=name)
     assert reference_of(three) == 1

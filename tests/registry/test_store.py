@@ -301,7 +301,7 @@ def test_a_second_person_promotes_where_the_verdict_or_the_caller_says_so(
     bundle = bundle_like(golden, tmp_path / "one", name="one")
     report = report_of(bundle, tmp_path / "report")
     strict = store.register(bundle, report, verdict_on(bundle, gate={"second_person": True}), by="Ann")
-    for name in ("Ann", " ann", "", "unknown"):
+    for name in ("Ann", " ann", "\uff21nn", "", "unknown", "\uff35nknown"):
         with pytest.raises(GateRefusal, match="a second person must promote"):
             store.promote(strict.number, by=name)
     assert store.promote(strict.number, by="Ben").by == "Ben"

@@ -128,6 +128,19 @@ def test_a_stamp_of_an_older_medloop_is_done_again(table: Path) -> None:
     assert done["split"].why == "changed: the code of medloop"
 
 
+@pytest.mark.parametrize("content", ['{"text": "do', "[]", '{"text": "done"}', '{"text": "done", "outputs": []}'])
+def test_a_stamp_that_cannot_be_read_is_done_again(table: Path, content: str) -> None:
+    run_loop(table)
+    stamp = table / "work" / "stamps" / "prepare.json"
+    whole = stamp.read_text("utf-8")
+    stamp.write_text(content, "utf-8")
+    ended = medloop("prepare", cwd=table)
+    assert ended.code == 0, ended.err
+    assert stamp.read_text("utf-8") == whole
+    stamp.write_text(content, "utf-8")
+    assert [name for name, done in run_loop(table).items() if name in STAGES and not done.skipped] == ["prepare"]
+
+
 def findings_and_page(project: Path) -> tuple[dict[str, Any], str]:
     folder = project / "work" / "audit"
     return read_json(folder / "findings.json"), (folder / "audit.html").read_text("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from medloop.steps.journal import replay
 from medloop.steps.project import Project, load_project
 from medloop.storage import read_json
 from tests.dicom_series import write_series
-from tests.loop_project import STAGES, medloop, run_stages
+from tests.loop_project import STAGES, copied, medloop, run_stages
 from tests.serve.processes import serving
 
 SPEC = PhantomSpec(patients=24, slices=(2, 5), size=48, classes=("normal", "large_cell"), difficulty=0.0, seed=3)
@@ -146,3 +147,16 @@ def test_no_patient_is_named_in_what_the_service_keeps(project: Project, served:
     kept = b"".join(path.read_bytes() for path in project.root.glob("feedback.db*"))
     assert b"S3P000" not in kept
     assert b"PHANTOM" not in kept
+
+
+@pytest.mark.parametrize("command", ["audit", "evaluate"])
+def test_frames_that_were_lost_are_asked_for_in_one_sentence(project: Project, tmp_path: Path, command: str) -> None:
+    folder = copied(project.root, tmp_path / "copy")
+    shutil.rmtree(folder / "work" / "frames")
+    done = medloop(command, cwd=folder)
+    assert done.code == 2
+    assert "the file of every case must still be there" in done.err
+    assert "run `medloop ingest` again" in done.err
+    # A stage that is typed by name runs, whether or not anything changed.
+    assert medloop("ingest", cwd=folder).code == 0
+    assert medloop(command, cwd=folder).code == 0

@@ -42,6 +42,8 @@ def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path, *,
     """Answer every row of the CSV files, every image or every patient; what a broken-off run answered is kept."""
     if out.suffix not in WRITERS:
         raise UserError("--out must end in .csv or .parquet", found=out.name, hint="choose one of the two")
+    if out.is_dir():
+        raise UserError("--out must be a file", found=f"a folder {out}", hint="choose another name, or remove it")
     is_table = predictor.meta["preparer"]["kind"] == "table"
     suffix = ".csv" if is_table else ""
     # What several of the paths lead to is one file, and for a patient one slice.

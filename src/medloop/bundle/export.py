@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from medloop.bundle import files
 from medloop.bundle.calibrate import Source, fit_decision, fit_outliers, log_probabilities, sample
@@ -21,7 +20,7 @@ from medloop.models.pipeline import model_frame
 from medloop.prepare.prepared_table import PreparedTable, read_prepared
 from medloop.prepare.table import Inputs
 from medloop.recipe import ExportSection
-from medloop.storage import atomic_folder, read_json, write_json
+from medloop.storage import atomic_folder, read_json, read_parquet, write_json
 
 PARITY = 1e-5
 REFERENCE_CASES = 1000
@@ -121,9 +120,9 @@ def origin_fields(origin: Origin, **export: Any) -> dict[str, Any]:
 
 
 def _held_out(trained: Path, splits: Path, prepared: PreparedTable) -> HeldOut:
-    table = pd.read_parquet(trained / "out_of_fold.parquet")
+    table = read_parquet(trained / "out_of_fold.parquet")
     rows = dict(zip(prepared.case_ids, prepared.rows, strict=True))
-    parts = pd.read_parquet(splits).set_index("case_id").reindex(table["case_id"])
+    parts = read_parquet(splits).set_index("case_id").reindex(table["case_id"])
     if not (parts["part"] == TRAIN).all():
         raise UserError(
             "the split has changed since the model was trained",

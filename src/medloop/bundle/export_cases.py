@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from medloop.bundle.calibrate import Source, log_probabilities
 from medloop.bundle.decide import FloatArray, IntArray
 from medloop.bundle.fold_figures import FoldScores
 from medloop.errors import UserError
 from medloop.prepare.prepared_images import PreparedImages
-from medloop.storage import read_json
+from medloop.storage import read_json, read_parquet
 
 CALIB, TRAIN, VAL = "calib", "train", "val"
 EPOCH, STRENGTH = "epoch", "head_C"
@@ -41,7 +40,7 @@ class ExportCases:
 def read_export_cases(trained: Path, splits: Path, pictures: PreparedImages, *, by_patient: bool) -> ExportCases:
     """The calib part decides; where there is none, out-of-fold cases, or those that training held out. Never test."""
     classes, model = tuple(pictures.task["classes"]), read_json(trained / "model.json")
-    parts = pd.read_parquet(splits).set_index("case_id").reindex(pictures.case_ids)
+    parts = read_parquet(splits).set_index("case_id").reindex(pictures.case_ids)
     part, fold = parts["part"].to_numpy(), parts["fold"].to_numpy(np.float64)
     # Patients who look alike share a group, but each of them is answered.
     column = "patient" if by_patient and "patient" in parts else "group"
@@ -78,7 +77,7 @@ def _held_out(
     trained: Path, pictures: PreparedImages, fold: Any, y: IntArray, groups: Any
 ) -> tuple[IntArray, FoldScores | None]:
     """The cases that training held out, with what the models said that had not learned from them."""
-    table = pd.read_parquet(trained / "held_out.parquet")
+    table = read_parquet(trained / "held_out.parquet")
     place = {case_id: row for row, case_id in enumerate(pictures.case_ids)}
     rows = np.array([place[case_id] for case_id in table["case_id"]], dtype=np.int64)
     shares = table[[f"p{number}" for number in range(len(pictures.task["classes"]))]].to_numpy(float)

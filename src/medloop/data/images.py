@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from medloop.errors import UserError
 from medloop.prepare.examine import Examined, Examiner, Facts, frame_name
 from medloop.prepare.parallel import WORTH_PROCESSES, each_chunk, growing
 from medloop.recipe import DataSection
+from medloop.storage import atomic_folder
 
 # The names that people give to official parts.
 GIVEN = {
@@ -84,24 +85,23 @@ def manifest_of_images(
     found = Found()
     waiting = _keys_of(pieces, found)
     some = list(islice(waiting, WORTH_PROCESSES))
-    apart = str(places.frames) if places.rule.frame == "all" else None
-    examiner = Examiner(root=str(root), patient_key=places.patient_key, rule=places.rule, frames=apart)
-    if apart:
-        shutil.rmtree(apart, ignore_errors=True)
     many = len(some) == WORTH_PROCESSES
-    with each_chunk(examiner, growing(chain(some, waiting)), are_many=many, what="ingest") as examined:
-        if not found.keys:
-            raise UserError(
-                "data.path must hold images", found="no files that could be", hint="check data.path and data.source"
-            )
-        if labelled:
-            check_labels(found.labels, section)
-        shown = places.shown(root)
-        if apart:
-            parts = list(examined)
-            return _manifest(*_with_frames(found, parts, shown, places.shown(places.frames)), parts, source)
-        # Now that all files are known, and other processes are at work.
-        return _manifest(found, [f"{shown}/{key}" for key in found.keys], examined, source)
+    shown = places.shown(root)
+    with atomic_folder(places.frames) if places.rule.frame == "all" else nullcontext() as apart:
+        frames = str(apart) if apart else None
+        examiner = Examiner(root=str(root), patient_key=places.patient_key, rule=places.rule, frames=frames)
+        with each_chunk(examiner, growing(chain(some, waiting)), are_many=many, what="ingest") as examined:
+            if not found.keys:
+                raise UserError(
+                    "data.path must hold images", found="no files that could be", hint="check data.path and data.source"
+                )
+            if labelled:
+                check_labels(found.labels, section)
+            if apart:
+                parts = list(examined)
+                return _manifest(*_with_frames(found, parts, shown, places.shown(places.frames)), parts, source)
+            # Now that all files are known, and other processes are at work.
+            return _manifest(found, [f"{shown}/{key}" for key in found.keys], examined, source)
 
 
 def _with_frames(found: Found, examined: Iterable[Examined], shown: str, frames: str) -> tuple[Found, list[str]]:

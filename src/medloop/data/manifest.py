@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from medloop.case import VALUE_PREFIX, Case, Row, Value
 from medloop.errors import UserError
 from medloop.prepare.csv_cells import is_number
-from medloop.storage import atomic_file
+from medloop.storage import atomic_file, read_parquet
 
 COLUMNS = (
     "case_id",
@@ -95,7 +95,7 @@ def write_cases(cases: pd.DataFrame, path: Path) -> None:
 
 def read_cases(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The manifest, quarantined cases included, or these columns of it."""
-    return pd.read_parquet(path, columns=None if columns is None else list(columns))
+    return read_parquet(path, columns)
 
 
 def usable(cases: pd.DataFrame) -> pd.DataFrame:

@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
-from medloop.case import Correction
+from medloop.case import Correction, same_person
 from medloop.errors import UnknownName
 from medloop.feedback import tables
 from medloop.feedback.chain import Event, Signer, canonical, sha256_text
 from medloop.feedback.operations import CORRECTION, Operation
 from medloop.feedback.records import DECISIONS, STATES, Conflict, Decision, NotFound, now
-from medloop.feedback.texts import check_text, same_person
+from medloop.feedback.texts import check_text
 from medloop.feedback.transactions import Transaction
 
 LONGEST_REASON = 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from medloop.errors import RejectedInput
 
@@ -27,12 +26,3 @@ def check_text(text: str, *, what: str, longest: int, lines: bool = False) -> st
             hint="shorten it, or type it anew",
         )
     return text
-
-
-def same_person(one: str, other: str) -> bool:
-    """Whether two names are the same to a reader."""
-    return _folded(one) == _folded(other)
-
-
-def _folded(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -88,9 +88,7 @@ def build_classifier(
     root: Path = Path(),
 ) -> Classifier:
     """A classifier on the named backbone; its weights are `imagenet`, `none`, or a safetensors file."""
-    timm = import_timm()
-    if not timm.is_model(backbone):
-        raise UnknownName("model.backbone", backbone, timm.list_models())
+    _check_name(backbone)
     height, width = (size, size) if isinstance(size, int) else size
     small_stem = stem == "small" or (stem == "auto" and max(height, width) <= SMALL_PIXELS)
     kind = BodyKind(name=backbone, channels=channels, size=(height, width), stride=stride, small_stem=small_stem)
@@ -111,6 +109,19 @@ def build_classifier(
         places=study.places,
         left_out=frozenset(f"body.{name}" for name in left_out),
     )
+
+
+def _check_name(backbone: str) -> None:
+    """Raise unless timm knows the network and, behind a point, the weights of it."""
+    timm = import_timm()
+    if not timm.is_model(backbone):
+        raise UnknownName("model.backbone", backbone, timm.list_models())
+    try:
+        timm.get_pretrained_cfg(backbone)
+    except RuntimeError as error:
+        name = backbone.partition(".")[0]
+        known = [name, *timm.list_models(f"{name}.*", pretrained=True)]
+        raise UnknownName("model.backbone", backbone, known) from error
 
 
 def _forget_left_out(module: Classifier, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from medloop.models.torchvision_guard import import_timm
 # Sizes that a network of a fixed or least size is tried with.
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 STEP = 32
+# The head of a file is dropped where it is said to have another number of classes than the body, which has none.
+OTHER_HEAD = {"num_classes": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,9 @@ class BodyKind:
     stride: int = 0
     small_stem: bool = False
 
+
+# It lists the names of a file that the body has no place for, such as its head; what is missing is refused here.
+logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
 # One run of each kind of body in this process is enough.
 _STUDIES: dict[BodyKind, Study] = {}
@@ -75,16 +81,34 @@ def _create(kind: BodyKind, options: dict[str, Any], **loading: Any) -> Any:
 
 
 def _pretrained(kind: BodyKind, options: dict[str, Any], weights: str, root: Path) -> Any:
-    loading: dict[str, Any] = {"pretrained": True}
-    if weights != "imagenet":
-        path = root / weights
-        loading["pretrained_cfg_overlay"] = {"file": str(path), "num_classes": _classes_in(path)}
     try:
-        return _create(kind, options, **loading)
+        if weights == "imagenet":
+            return _create(kind, options, pretrained=True)
+        path = str(root / weights)
+        absent = _not_in(path, kind, options)
+        if absent:
+            raise _unloadable(kind.name, weights, absent)
+        return _create(kind, options, pretrained=True, pretrained_cfg_overlay={"file": path, **OTHER_HEAD})
+    except UserError:
+        raise
     except Exception as error:
         # Where the network itself cannot be had in this size, its weights are not to blame.
         make_body(kind, "none", root)
         raise _unloadable(kind.name, weights, error) from error
+
+
+def _not_in(path: str, kind: BodyKind, options: dict[str, Any]) -> str:
+    """The weights of the body that timm would leave as chance made them, for the file does not hold them."""
+    # timm renames and resizes what it reads, so names do not tell: of nothing but NaN, all that it fills becomes NaN.
+    marked = {
+        name: torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else tensor
+        for name, tensor in import_timm().models.load_state_dict(path).items()
+    }
+    with torch.random.fork_rng(devices=[]):
+        body = _create(kind, options, pretrained=True, pretrained_cfg_overlay={"state_dict": marked, **OTHER_HEAD})
+    weights = dict(body.named_parameters())
+    absent = [name for name, weight in weights.items() if not weight.isnan().any()]
+    return f"no values for {len(absent)} of its {len(weights)} weights, such as {absent[0]}" if absent else ""
 
 
 def _width(body: Any, kind: BodyKind) -> int:
@@ -121,24 +145,11 @@ def _shrink_stem(body: Any) -> None:
     body.conv1, body.maxpool = small, nn.Identity()
 
 
-def _classes_in(path: Path) -> int:
-    """How many classes the file's own head has; timm drops that head only if it is told."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        heads = [
-            name
-            for name in list(file.keys())
-            if name in ("classifier.weight", "fc.weight", "head.weight", "head.fc.weight")
-        ]
-        return int(file.get_slice(heads[0]).get_shape()[0]) if heads else 0
-
-
-def _unloadable(name: str, weights: str, error: Exception) -> UserError:
+def _unloadable(name: str, weights: str, reason: Exception | str) -> UserError:
     if weights != "imagenet":
         return UserError(
             f"the file of model.weights must hold weights of {name}",
-            found=_line(error),
+            found=_found(reason),
             hint="name the backbone that the file is of, or another file",
         )
     config = import_timm().get_pretrained_cfg(name)
@@ -151,7 +162,7 @@ def _unloadable(name: str, weights: str, error: Exception) -> UserError:
     place = config.hf_hub_id or "the place that timm names"
     return UserError(
         f"weights: imagenet needs {place} from the Hugging Face hub",
-        found=f"{type(error).__name__}: it cannot be had from here",
+        found=f"{type(reason).__name__}: it cannot be had from here",
         hint=f"set HF_ENDPOINT to a mirror; or fetch model.safetensors of {place} elsewhere, put it into the "
         "project and name it: `weights: model.safetensors`; or learn from nothing: `weights: none`",
     )
@@ -159,7 +170,7 @@ def _unloadable(name: str, weights: str, error: Exception) -> UserError:
 
 def _refusal(kind: BodyKind, reason: Exception | str) -> UserError:
     """Which size the network needs, or that it fits in none."""
-    found = reason if isinstance(reason, str) else _line(reason)
+    found = _found(reason)
     config = import_timm().get_pretrained_cfg(kind.name)
     native = int(config.input_size[-1])
     given = max(kind.size)
@@ -191,7 +202,9 @@ def _runs(kind: BodyKind, size: int) -> bool:
     return True
 
 
-def _line(error: Exception) -> str:
-    """The first line of what the error says, and its kind."""
-    said = (str(error).strip().splitlines() or [""])[0][:120]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+def _found(reason: Exception | str) -> str:
+    """The reason; of an error its kind and the first line of what it says."""
+    if isinstance(reason, str):
+        return reason
+    said = (str(reason).strip().splitlines() or [""])[0][:120]
+    return f"{type(reason).__name__}: {said}" if said else type(reason).__name__

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from medloop.errors import UserError
 
@@ -13,11 +15,14 @@ if TYPE_CHECKING:
     from medloop.models.backbone import Classifier
 
 
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
 def backbone(
     *,
     backbone: str = "resnet18",
     weights: str = "none",
-    dropout: float = 0.0,
+    dropout: Dropout = 0.0,
     stem: Literal["auto", "small", "own"] = "auto",
     # The backbone ends where its maps have this stride; 0: all of it. Early stages see details and not the whole.
     stride: int = 0,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from medloop.case import VALUE_PREFIX, Row
 from medloop.prepare.table import TablePreparer
-from medloop.storage import atomic_file, atomic_folder, read_json, write_json
+from medloop.storage import atomic_file, atomic_folder, read_json, read_parquet, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def write_prepared(cases: pd.DataFrame, preparer: TablePreparer, task: Mapping[s
 
 def read_prepared(folder: Path) -> PreparedTable:
     """What `write_prepared` stored."""
-    table = pd.read_parquet(folder / "table.parquet")
+    table = read_parquet(folder / "table.parquet")
     return PreparedTable(
         case_ids=table["case_id"].tolist(),
         labels=table["label"].tolist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from medloop.case import same_person
 from medloop.errors import GateRefusal
 
 if TYPE_CHECKING:
@@ -85,5 +86,5 @@ def check_may_be_reference(version: Version, champion: Champion | None, by: str)
 
 
 def _are_two(one: str, other: str) -> bool:
-    names = {one.strip().casefold(), other.strip().casefold()}
-    return len(names) == 2 and not names & {"", "unknown"}
+    known = all(name.strip() and not same_person(name, "unknown") for name in (one, other))
+    return known and not same_person(one, other)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloop.steps.images import has_images
 from medloop.steps.project import Project
+from medloop.storage import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +35,7 @@ def warn_of_decision_cases(project: Project) -> None:
 
 def decision_warnings(project: Project) -> list[str]:
     """In sentences, each with what to do."""
-    import pandas as pd
-
-    splits = pd.read_parquet(project.work / "splits.parquet")
+    splits = read_parquet(project.work / "splits.parquet")
     labels = project.cases(("case_id", "label"))
     table = splits.merge(labels, on="case_id")
     found = decision_cases(table, project.recipe, images=has_images(project))

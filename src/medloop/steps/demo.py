@@ -14,7 +14,7 @@ from medloop.errors import GateRefusal, UnknownName
 from medloop.steps.images import has_images
 from medloop.steps.pipeline import Done, run_all
 from medloop.steps.project import Project
-from medloop.storage import read_json
+from medloop.storage import read_json, read_parquet
 
 SHOWN = ("accuracy", "recall", "specificity", "precision", "f1", "roc_auc", "brier")
 DEMOS = ("breast-cancer", "chest-ct")
@@ -77,11 +77,9 @@ def count_hits(project: Project) -> tuple[int, int]:
 
 def tested_cases(project: Project) -> list[dict[str, Any]]:
     """The cases of the edition."""
-    import pandas as pd
-
     from medloop.data.edition import tested_rows
 
-    rows, _ = tested_rows(project.cases(), pd.read_parquet(project.work / "splits.parquet"))
+    rows, _ = tested_rows(project.cases(), read_parquet(project.work / "splits.parquet"))
     return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 

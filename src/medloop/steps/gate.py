@@ -25,7 +25,7 @@ from medloop.registry.store import BROKEN, ModelStore, Version
 from medloop.steps import images
 from medloop.steps.project import Project
 from medloop.steps.versions import store_of
-from medloop.storage import read_json, sha256_file
+from medloop.storage import read_json, read_parquet, sha256_file
 
 WARM_UPS, TIMED = 3, 20
 MIB = 2**20
@@ -77,9 +77,7 @@ def judge_bundle(project: Project) -> Verdict:
 
 
 def _locked_cases(project: Project) -> LockedCases:
-    import pandas as pd
-
-    manifest, splits = project.cases(), pd.read_parquet(project.work / "splits.parquet")
+    manifest, splits = project.cases(), read_parquet(project.work / "splits.parquet")
     rows, groups = tested_rows(manifest, splits)
     cases = cases_of(rows)
     # The manifest tells what they were when they were ingested; what counts is what they are.

@@ -38,8 +38,20 @@ class FileBytes(Sequence[bytes]):
     def __getitem__(self, place: slice) -> list[bytes]: ...
     def __getitem__(self, place: int | slice) -> bytes | list[bytes]:
         if isinstance(place, slice):
-            return [file.read_bytes() for file in self._files[place]]
-        return self._files[place].read_bytes()
+            return [read_case(file) for file in self._files[place]]
+        return read_case(self._files[place])
+
+
+def read_case(file: Path) -> bytes:
+    """The bytes of a case's file, which was there when the case was ingested."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(
+            "the file of every case must still be there, as it was ingested",
+            found=f"{file}: {error.strerror}",
+            hint="restore the file, or run `medloop ingest` again",
+        ) from error
 
 
 def has_images(project: Project) -> bool:
@@ -59,12 +71,6 @@ def ingest_rule(recipe: Recipe) -> DecodeRule:
     section = recipe.prepare
     if section.frame != "all":
         return DecodeRule(frame=section.frame)
-    if recipe.export.per != "patient":
-        raise UserError(
-            "prepare.frame: all makes slices of frames, which only a model that decides per patient puts together",
-            found=f"export.per: {recipe.export.per}",
-            hint="set export.per: patient, or prepare.frame: first or middle",
-        )
     return DecodeRule(frame="all", window=section.window)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medloop.errors import GateRefusal, UserError
 from medloop.steps import stages, tuning
@@ -161,10 +162,10 @@ def _run(project: Project, name: str, standing: Standing) -> Done:
 
 
 def _standing(project: Project, name: str) -> Standing:
-    inputs, path = inputs_of(project, name, STAGES[name]), _stamp(project, name)
-    if not path.is_file():
+    inputs, stamp = inputs_of(project, name, STAGES[name]), _read_stamp(project, name)
+    if stamp is None:
         return Standing(inputs=inputs, text=None, changes={})
-    stamp, outputs = read_json(path), _outputs(project, name)
+    outputs = _outputs(project, name)
     return Standing(
         inputs=inputs,
         text=str(stamp["text"]),
@@ -175,6 +176,15 @@ def _standing(project: Project, name: str) -> Standing:
 
 def _stamp(project: Project, name: str) -> Path:
     return project.work / "stamps" / f"{name}.json"
+
+
+def _read_stamp(project: Project, name: str) -> dict[str, Any] | None:
+    """What the stage noted when it ran; nothing where it never ran, or where the note cannot be read."""
+    try:
+        stamp = read_json(_stamp(project, name))
+    except UserError:
+        return None
+    return stamp if isinstance(stamp, dict) and "text" in stamp and isinstance(stamp.get("outputs"), dict) else None
 
 
 def _outputs(project: Project, name: str) -> dict[str, str]:

@@ -84,6 +84,12 @@ def check_recipe(recipe: Recipe) -> None:
             found=f"data.source: {recipe.data.source}, which gives {gives}",
             hint=f"choose {' or '.join(name for name, one in MODELS.items() if one.learns == learns)}",
         )
+    if recipe.prepare.frame == "all" and recipe.export.per != "patient":
+        raise UserError(
+            "prepare.frame: all makes slices of frames, which only a model that decides per patient puts together",
+            found=f"export.per: {recipe.export.per}",
+            hint="set export.per: patient, or prepare.frame: first or middle",
+        )
     hyperparameters(model.name, model.params)
     check_tuning(model, recipe.train, recipe.tune)
 

@@ -18,7 +18,7 @@ from medloop.steps.decision_cases import warn_of_decision_cases
 from medloop.steps.journal import note_promotion
 from medloop.steps.project import Project, git_commit, patient_key, who
 from medloop.steps.versions import mirror, store_of
-from medloop.storage import Limits, atomic_file, place, read_json, write_json
+from medloop.storage import Limits, atomic_file, place, read_json, read_parquet, write_json
 
 if TYPE_CHECKING:
     from medloop.audit.table import Audit
@@ -105,7 +105,7 @@ def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path,
     with Sandbox() as sandbox:
         result = audit_images(
             cases,
-            lambda path: sandbox.decode((root / path).read_bytes(), rule=rule).pixels,
+            lambda path: sandbox.decode(images.read_case(root / path), rule=rule).pixels,
             section,
             scratch=scratch,
         )
@@ -227,8 +227,6 @@ def recorded_facts(work: Path) -> dict[str, Any]:
 
 def evaluate(project: Project) -> str:
     """bundle, splits, cases -> work/report/."""
-    import pandas as pd
-
     from medloop.bundle.files import verify
     from medloop.data.edition import tested_rows
     from medloop.data.manifest import cases_of
@@ -238,7 +236,7 @@ def evaluate(project: Project) -> str:
     from medloop.evaluate.sentences import headline
     from medloop.evaluate.study import study_facts
 
-    parts, findings = pd.read_parquet(project.work / "splits.parquet"), read_json(project.work / "audit/findings.json")
+    parts, findings = read_parquet(project.work / "splits.parquet"), read_json(project.work / "audit/findings.json")
     cases = project.cases()
     rows, groups = tested_rows(cases, parts)
     files = images.files_of(project, rows)

@@ -11,6 +11,7 @@ from medloop.recipe import TrainSection
 from medloop.registry.epochs import EpochLog
 from medloop.steps.project import Project
 from medloop.steps.versions import tracker_of
+from medloop.storage import read_parquet
 
 
 def epoch_log(project: Project) -> EpochLog:
@@ -21,15 +22,13 @@ def epoch_log(project: Project) -> EpochLog:
 
 def content_name(project: Project, *what: str) -> str:
     """A name for doing this with these cases, parts and pixels."""
-    import pandas as pd
-
     from medloop.data import manifest
 
     recipe = project.recipe
     parts = [
         manifest.fingerprint(project.cases()),
         # Not the file's bytes: other versions of its library write others.
-        pd.read_parquet(project.work / "splits.parquet").to_csv(index=False),
+        read_parquet(project.work / "splits.parquet").to_csv(index=False),
         recipe.prepare.model_dump_json(),
         repr(recipe.data.positive),
         *what,

@@ -13,6 +13,7 @@ from medloop.storage.atomic import (
 )
 from medloop.storage.limits import Limits, OnBytes
 from medloop.storage.places import fetch, list_uris, open_uri, place
+from medloop.storage.tables import read_parquet
 
 __all__ = [
     "Limits",
@@ -26,6 +27,7 @@ __all__ = [
     "open_uri",
     "place",
     "read_json",
+    "read_parquet",
     "sha256_bytes",
     "sha256_file",
     "unpack",

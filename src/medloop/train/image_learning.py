@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from medloop.errors import UserError
 from medloop.metrics.view import IntArray
 from medloop.prepare.prepared_images import INDEX, read_prepared_images
 from medloop.prepare.rule import Pixels
-from medloop.storage import read_json, sha256_bytes
+from medloop.storage import read_json, read_parquet, sha256_bytes
 
 Rows = NDArray[np.int64]
 FINAL = -1
@@ -93,7 +92,7 @@ class ImageLearning:
 def read_image_learning(prepared: Path, splits: Path) -> ImageLearning:
     """The prepared pictures of train and val; test and calib are not even opened."""
     found = read_prepared_images(prepared)
-    parts = pd.read_parquet(splits).query("part in ('train', 'val')").set_index("case_id")
+    parts = read_parquet(splits).query("part in ('train', 'val')").set_index("case_id")
     places = np.array([place for place, name in enumerate(found.case_ids) if name in parts.index], np.int64)
     case_ids = [found.case_ids[place] for place in places]
     parts = parts.loc[case_ids]

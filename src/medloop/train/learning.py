@@ -15,6 +15,7 @@ from medloop.metrics.every import every_class_metric, every_metric
 from medloop.metrics.view import FloatArray, IntArray, decided, positive_view
 from medloop.models.pipeline import model_frame
 from medloop.prepare.prepared_table import read_prepared
+from medloop.storage import read_parquet
 
 Mask = NDArray[np.bool_]
 
@@ -49,7 +50,7 @@ class TableLearning:
 def read_learning(folder: Path, splits: Path) -> TableLearning:
     """The training part of the prepared table."""
     prepared = read_prepared(folder)
-    parts = pd.read_parquet(splits).query("part == 'train'").set_index("case_id")
+    parts = read_parquet(splits).query("part == 'train'").set_index("case_id")
     chosen = [number for number, name in enumerate(prepared.case_ids) if name in parts.index]
     case_ids = [prepared.case_ids[number] for number in chosen]
     parts = parts.loc[case_ids]

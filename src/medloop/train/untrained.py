@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from medloop.metrics.view import FloatArray
 from medloop.models.untrained import Features, untrained_features
 from medloop.prepare.prepared_images import read_prepared_images
 from medloop.prepare.rule import Pixels
 from medloop.progress import track
+from medloop.storage import read_parquet
 
 SIDE = 64
 AT_ONCE = 256
@@ -30,7 +30,7 @@ def untrained_probabilities(prepared: Path, splits: Path, case_ids: Sequence[str
     pictures = read_prepared_images(prepared)
     classes = tuple(pictures.task["classes"])
     place = {name: row for row, name in enumerate(pictures.case_ids)}
-    parts = pd.read_parquet(splits)
+    parts = read_parquet(splits)
     train = [place[name] for name in parts["case_id"][parts["part"] == "train"] if name in place]
     learned = np.sort(np.random.default_rng(seed).permutation(train)[:MOST_TO_LEARN_FROM])
     asked = [place[name] for name in case_ids if name in place]
