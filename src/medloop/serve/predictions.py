@@ -201,7 +201,7 @@ async def _short(service: Service, content: Any, asker: Asker) -> dict[str, Any]
         body = checked(content, ImageBody)
         texts = body.image if isinstance(body.image, list) else [body.image]
         files = [Upload(name="image", data=_from_base64(text)) for text in texts]
-        return await _only(service, Form(files=files, patients=[body.patient] if body.patient else []), asker)
+        return await _only(service, Form(files=files, patients=[body.patient.encode()] if body.patient else []), asker)
     features = checked(content, FeaturesBody).features
     predictor = service.serving.predictor
     if predictor.is_image:
