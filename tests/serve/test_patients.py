@@ -184,8 +184,28 @@ def test_the_short_forms_take_the_slices_of_one_patient(patients: TestClient, pr
         answer = patients.post("/predict", **sent)
         assert answer.status_code == 200, answer.text
         assert answer.json()["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
-    two = patients.post("/predict", files=form(SLICES[:2]), data={"patient": ["a", "b"]})
-    assert (two.status_code, "one patient" in two.json()["message"]) == (422, True)
+
+
+def stored(root: Path) -> int:
+    with closing(sqlite3.connect(root / "feedback.db")) as database:
+        (count,) = database.execute("SELECT count(*) FROM predictions").fetchone()
+    return int(count)
+
+
+UNUSED: dict[str, tuple[list[bytes], str]] = {
+    "two patients": (SLICES[:2], "one patient"),
+    "a file that is none": ([SLICES[0], b"%PDF-1.7"], "slice1.png: a PDF"),
+}
+
+
+@pytest.mark.parametrize(("slices", "told"), UNUSED.values(), ids=UNUSED)
+def test_a_short_form_that_is_refused_leaves_no_answer(
+    patients: TestClient, root: Path, slices: list[bytes], told: str
+) -> None:
+    before = stored(root)
+    answer = patients.post("/predict", files=form(slices), data={"patient": ["a", "b"]})
+    assert (answer.status_code, told in answer.json()["message"]) == (422, True), answer.text
+    assert stored(root) == before
 
 
 def test_every_slice_is_kept_and_has_its_heatmap(patients: TestClient, predictor: Predictor) -> None:

@@ -233,14 +233,14 @@ async def _only(service: Service, form: Form, asker: Asker) -> dict[str, Any]:
 
 
 async def _one_patient(service: Service, predictor: Predictor, files: Sequence[Upload], asker: Asker) -> dict[str, Any]:
-    found = await service.predict_patients(predictor, files, asker)
+    found = await service.predict_patients(predictor, files, asker, one=True)
     if found.rejected:
         number, error = next(iter(found.rejected.items()))
         raise error if len(files) == 1 else _named(files[number], error)
-    if len(found.answers) != 1:
+    if found.patients != 1:
         raise RejectedInput(
             "the short form takes the slices of one patient",
-            found=f"{len(found.answers)} patients",
+            found=f"{found.patients} patients",
             hint="POST many to /v1/predictions",
         )
     return _body_of(files, found.answers[0])
