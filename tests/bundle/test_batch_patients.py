@@ -206,6 +206,9 @@ def test_a_list_that_counts_paths_from_elsewhere_is_told_so(heads: Path, scans: 
 LISTS = {
     "no patient": ("file,patient\na.png,\n", "row 2 lacks one"),
     "two patients": ("file,patient\na.png,p\na.png,q\n", "row 3 gives it another"),
+    "a link": ('file,patient\na.png,"=HYPERLINK(""http://x"")"\n', "a formula in row 2"),
+    "a sum": ("file,patient\na.png,@SUM(1)\n", "a formula in row 2"),
+    "a letter that is not seen": ("file,patient\na.png,p\u200b1\n", "cannot be seen in row 2"),
     "no column": ("file,who\na.png,p\n", "the column of the patient"),
 }
 

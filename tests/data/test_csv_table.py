@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from medloop.data import manifest, read_source
-from medloop.data.csv_table import strangeness
 from medloop.errors import RejectedInput, UnknownName, UserError
+from medloop.prepare.csv_cells import strangeness
 from medloop.recipe import DataSection
 from tests.tables import places
 

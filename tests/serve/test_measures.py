@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,7 +37,13 @@ def workers_of(service: Running) -> set[int]:
     """The processes that serve: started by the service and neither its shadow nor a resource tracker."""
     task = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
     children = {int(word) for word in task.read_text().split()}
-    return {child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
+    found = set()
+    for child in children:
+        # One that was killed may be gone by now.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.add(child)
+    return found
 
 
 def ask(service: Running, count: int) -> None:

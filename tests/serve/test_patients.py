@@ -139,6 +139,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "none for one of them": (["a", "b", " "], "no patient for the case"),
     "too long": (["x" * 201], "201 letters"),
     "a control character": (["a\x07"], "U+0007"),
+    "another encoding": ([b"M\xfcller"], "another encoding"),
+    "a letter lost before": (["M\ufffdller"], "U+FFFD"),
 }
 
 
@@ -147,6 +149,24 @@ def test_a_wrong_field_is_refused_without_being_repeated(patients: TestClient, w
     answer = patients.post("/v1/predictions", files=form(SLICES[:3]), data={"patient": whose})
     assert answer.status_code == 422
     assert told in answer.json()["message"]
+
+
+def test_a_name_in_another_encoding_is_nobody_elses(patients: TestClient) -> None:
+    names = [b"M\xfcller", b"M\xf6ller"]
+    answer = patients.post("/v1/predictions", files=[*form(SLICES[:2]), *(("patient", (None, one)) for one in names)])
+    assert (answer.status_code, "UTF-8" in answer.json()["message"]) == (422, True), answer.text
+    one, other = (
+        patients.post("/v1/predictions", files=form(SLICES[:1]), data={"patient": name.decode("latin-1")}).json()
+        for name in names
+    )
+    assert one["predictions"][0]["patient"] != other["predictions"][0]["patient"]
+
+
+@pytest.mark.parametrize("name", [r"M\ufffdller", r"M\udcfcller"])
+def test_a_name_in_json_must_have_all_its_letters(patients: TestClient, name: str) -> None:
+    sent = f'{{"image": "{base64.b64encode(SLICES[0]).decode()}", "patient": "{name}"}}'
+    answer = patients.post("/predict", content=sent, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
 
 
 def test_a_patient_with_a_slice_that_cannot_be_used_gets_no_answer_and_others_do(patients: TestClient) -> None:
@@ -164,8 +184,28 @@ def test_the_short_forms_take_the_slices_of_one_patient(patients: TestClient, pr
         answer = patients.post("/predict", **sent)
         assert answer.status_code == 200, answer.text
         assert answer.json()["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
-    two = patients.post("/predict", files=form(SLICES[:2]), data={"patient": ["a", "b"]})
-    assert (two.status_code, "one patient" in two.json()["message"]) == (422, True)
+
+
+def stored(root: Path) -> int:
+    with closing(sqlite3.connect(root / "feedback.db")) as database:
+        (count,) = database.execute("SELECT count(*) FROM predictions").fetchone()
+    return int(count)
+
+
+UNUSED: dict[str, tuple[list[bytes], str]] = {
+    "two patients": (SLICES[:2], "one patient"),
+    "a file that is none": ([SLICES[0], b"%PDF-1.7"], "slice1.png: a PDF"),
+}
+
+
+@pytest.mark.parametrize(("slices", "told"), UNUSED.values(), ids=UNUSED)
+def test_a_short_form_that_is_refused_leaves_no_answer(
+    patients: TestClient, root: Path, slices: list[bytes], told: str
+) -> None:
+    before = stored(root)
+    answer = patients.post("/predict", files=form(slices), data={"patient": ["a", "b"]})
+    assert (answer.status_code, told in answer.json()["message"]) == (422, True), answer.text
+    assert stored(root) == before
 
 
 def test_every_slice_is_kept_and_has_its_heatmap(patients: TestClient, predictor: Predictor) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medloop.errors import RejectedInput, UnknownName
-from medloop.prepare.csv_cells import read_cells
+from medloop.prepare.csv_cells import read_cells, strangeness
 
 # The names of the columns of a list, besides those that the recipe gives them.
 FILE, PATIENT = ("file", "path", "image"), ("patient", "patient_id")
@@ -78,6 +78,12 @@ def read_patients(table: Path, data: Mapping[str, Any]) -> dict[str, str]:
                 f"{table.name}: every row must name a file and its patient",
                 found=f"row {number} lacks one of them",
                 hint="fill it in, or leave the row out",
+            )
+        if strange := strangeness(name):
+            raise RejectedInput(
+                f"{table.name}: a patient must be plain text",
+                found=f"{strange} in row {number}",
+                hint="paste values, not formulas, then export again",
             )
         at = row[file] if "://" in row[file] else place(str(table.parent / row[file]))
         if found.setdefault(at, name) != name:

@@ -10,11 +10,9 @@ from medloop.case import Value
 from medloop.data.places import Places
 from medloop.data.table import Sheet, manifest_of
 from medloop.errors import RejectedInput, UserError
-from medloop.prepare.csv_cells import finite_number, is_number, read_cells
+from medloop.prepare.csv_cells import finite_number, is_number, read_cells, strangeness
 from medloop.recipe import DataSection
 
-MAX_CELL = 10_000
-SIGNS = "=@+-"
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 NUMBERS_NEEDED = 0.5
 
@@ -92,13 +90,3 @@ def _texts(texts: list[str], name: str, missing: frozenset[str]) -> list[Value]:
                 hint="paste values, not formulas, then export again; data.drop passes a column over",
             )
     return [None if text in missing else text for text in texts]
-
-
-def strangeness(text: str) -> str | None:
-    """Why a text is not one to show or store; a lone sign is a finding (`+`, `--`), not a formula."""
-    if len(text) > MAX_CELL:
-        return "a very long text"
-    if not text.isprintable():
-        return "a character that cannot be seen"
-    is_formula = text.startswith(tuple(SIGNS)) and text.strip(SIGNS) and not is_number(text)
-    return "a formula" if is_formula else None

@@ -13,6 +13,8 @@ Cells = list[list[str]]
 
 # The model's numbers are of 32 bits.
 LARGEST = float.fromhex("0x1.fffffep+127")
+MAX_CELL = 10_000
+SIGNS = "=@+-"
 
 
 def read_cells(path: Path) -> tuple[list[str], Cells]:
@@ -49,6 +51,16 @@ def finite_number(text: str, *, column: str, row: int) -> float:
             hint="mend the cell, list it in data.missing, or name the column in data.categories or data.drop",
         )
     return value
+
+
+def strangeness(text: str) -> str | None:
+    """Why a text is not one to show or store; a lone sign is a finding (`+`, `--`), not a formula."""
+    if len(text) > MAX_CELL:
+        return "a very long text"
+    if not text.isprintable():
+        return "a character that cannot be seen"
+    is_formula = text.startswith(tuple(SIGNS)) and text.strip(SIGNS) and not is_number(text)
+    return "a formula" if is_formula else None
 
 
 def _decoded(content: bytes, name: str) -> str:

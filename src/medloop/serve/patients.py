@@ -49,9 +49,13 @@ class PatientAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class PatientAnswers:
-    """What became of the files of a request: answers, and by the number of the file what could not be used."""
+    """What became of the files of a request: answers, and by the number of the file what could not be used.
+
+    `patients` are those who are left with all their files.
+    """
 
     answers: Sequence[PatientAnswer]
+    patients: int
     rejected: dict[int, RejectedInput]
 
 
@@ -70,15 +74,20 @@ class PatientAnswering:
     def __init__(self, engine: Engine, feedback: Feedback, *, key: bytes, keep: bool) -> None:
         self._engine, self._feedback, self._key, self._keep = engine, feedback, key, keep
 
-    async def answer(self, predictor: Predictor, files: Sequence[Upload], asker: Asker) -> PatientAnswers:
-        """One answer a patient, in the order in which they first appear, once they are durable."""
+    async def answer(self, predictor: Predictor, files: Sequence[Upload], asker: Asker, *, one: bool) -> PatientAnswers:
+        """One answer a patient, in the order in which they first appear, once they are durable.
+
+        Asked for `one`, it answers nothing where there is anything but one patient whose files are all sound.
+        """
         room = asyncio.Semaphore(MOST_PICTURES * self._engine.threads)
         seen = await asyncio.gather(*(self._see(predictor, number, file, room) for number, file in enumerate(files)))
         slices, rejected = self._by_patient(files, seen)
+        if one and (rejected or len(slices) != 1):
+            return PatientAnswers(answers=(), patients=len(slices), rejected=rejected)
         answers = await asyncio.gather(
             *(self._judge(predictor, patient, some, asker, room) for patient, some in slices.items())
         )
-        return PatientAnswers(answers=answers, rejected=rejected)
+        return PatientAnswers(answers=answers, patients=len(slices), rejected=rejected)
 
     async def _see(
         self, predictor: Predictor, number: int, file: Upload, room: asyncio.Semaphore

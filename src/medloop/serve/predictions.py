@@ -201,7 +201,7 @@ async def _short(service: Service, content: Any, asker: Asker) -> dict[str, Any]
         body = checked(content, ImageBody)
         texts = body.image if isinstance(body.image, list) else [body.image]
         files = [Upload(name="image", data=_from_base64(text)) for text in texts]
-        return await _only(service, Form(files=files, patients=[body.patient] if body.patient else []), asker)
+        return await _only(service, Form(files=files, patients=[body.patient.encode()] if body.patient else []), asker)
     features = checked(content, FeaturesBody).features
     predictor = service.serving.predictor
     if predictor.is_image:
@@ -233,14 +233,14 @@ async def _only(service: Service, form: Form, asker: Asker) -> dict[str, Any]:
 
 
 async def _one_patient(service: Service, predictor: Predictor, files: Sequence[Upload], asker: Asker) -> dict[str, Any]:
-    found = await service.predict_patients(predictor, files, asker)
+    found = await service.predict_patients(predictor, files, asker, one=True)
     if found.rejected:
         number, error = next(iter(found.rejected.items()))
         raise error if len(files) == 1 else _named(files[number], error)
-    if len(found.answers) != 1:
+    if found.patients != 1:
         raise RejectedInput(
             "the short form takes the slices of one patient",
-            found=f"{len(found.answers)} patients",
+            found=f"{found.patients} patients",
             hint="POST many to /v1/predictions",
         )
     return _body_of(files, found.answers[0])

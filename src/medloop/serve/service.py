@@ -101,14 +101,19 @@ class Service:
         with self.engine.place():
             return [await ask(files[0])] if len(files) == 1 else list(await asyncio.gather(*map(ask, files)))
 
-    async def predict_patients(self, predictor: Predictor, files: Sequence[Upload], asker: Asker) -> PatientAnswers:
-        """One answer a patient, from all files of each; where one of them cannot be used, the patient gets none."""
+    async def predict_patients(
+        self, predictor: Predictor, files: Sequence[Upload], asker: Asker, *, one: bool = False
+    ) -> PatientAnswers:
+        """One answer a patient, from all files of each; where one of them cannot be used, the patient gets none.
+
+        Asked for `one`, it answers nothing where there is anything but one patient whose files are all sound.
+        """
         with self.engine.place():
-            found = await self.patients.answer(predictor, files, asker)
+            found = await self.patients.answer(predictor, files, asker, one=one)
         for _ in found.rejected:
             self.measures.count_rejected()
-        for one in found.answers:
-            self._leave(one.answer)
+        for given in found.answers:
+            self._leave(given.answer)
         return found
 
     async def predict_rows(self, rows: Sequence[Row], places: Sequence[str], asker: Asker) -> list[Prediction]:

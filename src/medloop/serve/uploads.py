@@ -32,7 +32,7 @@ class Form:
     """The files of a form in their order, and what its fields say of patients."""
 
     files: list[Upload]
-    patients: list[str] = field(default_factory=list, repr=False)
+    patients: list[bytes] = field(default_factory=list, repr=False)
 
     def by_patient(self) -> list[Upload]:
         """The files with their patients: one is that of all files, several are one for each."""
@@ -45,14 +45,24 @@ class Form:
             )
         return [
             replace(file, patient=name_of(patient))
-            for file, patient in zip(self.files, patients or [""] * len(self.files), strict=True)
+            for file, patient in zip(self.files, patients or [b""] * len(self.files), strict=True)
         ]
 
 
-def name_of(patient: str) -> str | None:
+def name_of(patient: bytes) -> str | None:
     """A patient's name or number as it was sent; nothing where the field is empty."""
-    text = patient.strip(" \x00")
+    try:
+        text = patient.decode("utf-8").strip(" \x00")
+    except UnicodeDecodeError:
+        raise _unreadable("another encoding") from None
+    # It stands for a letter that was lost, and so for many names.
+    if "\ufffd" in text:
+        raise _unreadable("the character U+FFFD")
     return check_text(text, what="`patient`", longest=LONGEST_PATIENT) if text else None
+
+
+def _unreadable(found: str) -> RejectedInput:
+    return RejectedInput("`patient` must be a text in UTF-8", found=found, hint="send all its letters, in UTF-8")
 
 
 @dataclass(kw_only=True)
@@ -81,7 +91,7 @@ def read_form(body: bytes | bytearray, content_type: str, *, most: int) -> Form:
         if name is not None and (name or part.data):
             form.files.append(Upload(name=name[:LONGEST_NAME], data=bytes(part.data)))
         elif name is None and field_name == PATIENT:
-            form.patients.append(part.data.decode("utf-8", "replace"))
+            form.patients.append(bytes(part.data))
     if len(form.files) > most:
         raise _too_many(most)
     return form
