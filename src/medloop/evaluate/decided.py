@@ -16,6 +16,7 @@ from medloop.evaluate.figures import measure_bundle
 from medloop.metrics import METRICS
 from medloop.metrics.metric import BoolArray
 from medloop.metrics.view import FloatArray, IntArray, one_hot, positive_view
+from medloop.storage import read_parquet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def decided_in_report(report: Path, task: Task) -> tuple[Decided, Subgroups]:
     """What the report's bundle said of each case, and by column the subgroup of each case."""
     import pandas as pd
 
-    table = pd.read_parquet(report / "cases.parquet").sort_values("case_id", kind="stable")
+    table = read_parquet(report / "cases.parquet").sort_values("case_id", kind="stable")
     y, choices = (np.array([task.classes.index(name) for name in table[column]]) for column in ("label", "chosen"))
     subgroups = {
         str(name).removeprefix(SUBGROUP_PREFIX): [None if pd.isna(value) else str(value) for value in table[name]]
