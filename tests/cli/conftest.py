@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.registry.conftest import empty_store
+
+__all__ = ["empty_store"]
+
 
 @pytest.fixture(autouse=True)
 def away(monkeypatch: pytest.MonkeyPatch) -> None:

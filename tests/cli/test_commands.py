@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -33,7 +34,8 @@ def promoted(project: Path) -> list[float]:
     return [value for (value,) in rows]
 
 
-def test_a_run_from_the_shell_ends_with_0_or_3_as_the_gate_decides(project: Path) -> None:
+def test_a_run_from_the_shell_ends_with_0_or_3_as_the_gate_decides(project: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, project)
     edit_recipe(project, model={"C": 0.5})
     passed = typed("run", cwd=project)
     assert passed.returncode == 0, passed.stderr

@@ -111,7 +111,6 @@ def failing(number: int) -> Callable[..., None]:
         ("export", "trained/out_of_fold.parquet"),
         ("evaluate", "splits.parquet"),
         ("gate", "splits.parquet"),
-        ("gate", "report/cases.parquet"),
     ],
 )
 def test_a_table_that_was_cut_short_is_told(project: Path, command: str, name: str) -> None:

@@ -94,7 +94,7 @@ def check(store: ModelStore, settings: FeedbackSettings, requests: list[dict[str
 
 @ON_BOTH
 def test_seconds_of_load_and_trouble(store: ModelStore, database: str, requests: list[dict[str, Any]]) -> None:
-    seconds = 9.0 if database.startswith("sqlite") else 6.0
+    seconds = 7.0 if database.startswith("sqlite") else 6.0
     settings = FeedbackSettings(url=database)
     assert check(store, settings, requests, seconds=seconds, swap_s=1.0, kill_s=1.5) < 0.1
 
