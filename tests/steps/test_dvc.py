@@ -125,7 +125,20 @@ def test_the_lock_follows_what_it_is_made_of(project: Path) -> None:
     assert not write_lock(load_project(project))
 
 
-def test_a_library_of_another_release_runs_the_stages_that_compute_with_it(
+def test_a_library_of_another_release_would_run_the_stages_that_compute_with_it(
+    project: Path, dvc: Dvc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = changed(dvc)
+    monkeypatch.syspath_prepend(installed(tmp_path, "matplotlib", "99.0"))
+    assert write_lock(load_project(project))
+    assert changed(dvc) == before | {"evaluate"}
+    monkeypatch.undo()
+    assert write_lock(load_project(project))
+    assert changed(dvc) == before
+
+
+@pytest.mark.soak
+def test_a_library_of_another_release_runs_them_and_the_one_of_before_brings_back_what_they_made(
     project: Path, dvc: Dvc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dvc("repro")
