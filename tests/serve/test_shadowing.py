@@ -93,6 +93,8 @@ def test_the_counts_go_on_where_they_ended(store: ModelStore, rows: list[Row]) -
     is_right(report, store, rows)
     assert report["since"] == since
     again = ShadowReport.read(task.file, task.pair).tally.to_json()
+    # A mean that is read becomes a sum again, in its last digit perhaps another one.
+    assert again.pop("processor_ms") == pytest.approx(report["processor_ms"])
     assert again == {name: report[name] for name in again}
 
 
