@@ -15,16 +15,16 @@ VALUE_PREFIX = "row."
 
 def folded_id(patient_id: str) -> str:
     """The same for ids that differ only in upper and lower case or in blanks."""
-    return "".join(unicodedata.normalize("NFKC", patient_id).casefold().split())
+    return "".join(_folded_words(patient_id))
 
 
 def same_person(one: str, other: str) -> bool:
     """Whether two names are the same to a reader."""
-    return _folded_name(one) == _folded_name(other)
+    return _folded_words(one) == _folded_words(other)
 
 
-def _folded_name(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+def _folded_words(text: str) -> list[str]:
+    return unicodedata.normalize("NFKC", text).casefold().split()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -16,11 +15,9 @@ from medloop.audit.probes import Probe, Task
 from medloop.audit.result import SHOWN
 from medloop.audit.shortcuts import optional, telling_words
 from medloop.case import Finding
+from medloop.prepare.examine import is_frame
 
 Groups = Sequence[Sequence[int]]
-
-# Where and how ingest writes frames of a DICOM file that are pictures of their own.
-FRAMES, FRAME_NAME = "frames", re.compile(r"\d{4,}\.png")
 
 ENDINGS = {
     "png": {".png"},
@@ -216,11 +213,6 @@ def wrong_extensions(table: pd.DataFrame) -> Iterator[Finding]:
             count=len(wrong),
             todo="medloop reads them by their content; rename them for other programs. Do they come from elsewhere?",
         )
-
-
-def is_frame(path: str) -> bool:
-    """Whether medloop itself wrote the file, one frame of a DICOM file that gives its folder the name."""
-    return FRAMES in PurePosixPath(path).parts and FRAME_NAME.fullmatch(PurePosixPath(path).name) is not None
 
 
 def outliers(table: pd.DataFrame, looks: Looks) -> Iterator[Finding]:

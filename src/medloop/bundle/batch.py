@@ -14,7 +14,7 @@ from typing import IO, Any
 from medloop.bundle.answers import BEFORE, OF_PATIENTS, WRITERS
 from medloop.bundle.batch_patients import Sorted, score_patients, sort_files
 from medloop.bundle.predictor import Predictor
-from medloop.bundle.whose import Whose, place
+from medloop.bundle.whose import Whose, resolved
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput, UserError
 from medloop.prepare.csv_cells import cells_in
@@ -50,7 +50,7 @@ def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path, *,
     found: dict[str, str] = {}
     for path in paths:
         for uri in _expanded(str(path), suffix=suffix):
-            found.setdefault(place(uri), uri)
+            found.setdefault(resolved(uri), uri)
     uris = list(found.values())
     name, lines = _work(predictor, uris, whose)
     partial = out.with_name(f".{out.name}.partial")
@@ -107,20 +107,20 @@ def score_images(predictor: Predictor, uris: Sequence[str], *, skip: int = 0) ->
             yield _line(predictor, uri, None, content if isinstance(content, RejectedInput) else next(answers))
 
 
-def _expanded(where: str, *, suffix: str) -> Iterator[str]:
+def _expanded(place: str, *, suffix: str) -> Iterator[str]:
     """The files that a path, folder, pattern or address stands for."""
-    if "://" not in where and not Path(where).exists() and glob.has_magic(where):
-        found = sorted(one for one in glob.glob(where, recursive=True) if Path(one).is_file())  # noqa: PTH207 - `**`
+    if "://" not in place and not Path(place).exists() and glob.has_magic(place):
+        found = sorted(one for one in glob.glob(place, recursive=True) if Path(one).is_file())  # noqa: PTH207 - `**`
         if not found:
-            raise UserError("a pattern must fit at least one file", found=where, hint="check it, and put it in quotes")
+            raise UserError("a pattern must fit at least one file", found=place, hint="check it, and put it in quotes")
         yield from found
         return
-    found = list(list_uris(where))
-    is_one = found == [where]
+    found = list(list_uris(place))
+    is_one = found == [place]
     chosen = [uri for uri in found if is_one or uri.lower().endswith(suffix)]
     if not chosen:
         wanted = f"{suffix} files" if suffix else "files"
-        raise UserError(f"a place must hold {wanted}", found=f"none at {where}", hint="check the path")
+        raise UserError(f"a place must hold {wanted}", found=f"none at {place}", hint="check the path")
     yield from chosen
 
 

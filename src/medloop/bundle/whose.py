@@ -49,18 +49,17 @@ class Whose:
         return f"the list names {len(self.listed)} files, but not these; its paths count from its own folder"
 
     def missing(self, uris: Sequence[str]) -> dict[str, list[str]]:
-        """Files that the list gives a patient of these files, and that are not among them."""
-        given, found = {place(uri) for uri in uris}, dict[str, list[str]]()
+        """By patient, the files of the list that are not among these."""
+        given, found = {resolved(uri) for uri in uris}, dict[str, list[str]]()
         for at, patient in (self.listed or {}).items():
             if at not in given:
                 found.setdefault(patient, []).append(at)
-        present = {(self.listed or {}).get(at) for at in given}
-        return {patient: places for patient, places in found.items() if patient in present}
+        return found
 
     def named(self, uri: str) -> str | None:
         """The patient by the list or the name; None where these do not tell."""
         if self.listed is not None:
-            return self.listed.get(place(uri))
+            return self.listed.get(resolved(uri))
         match = re.search(self.pattern, uri.rpartition("/")[2]) if self.pattern else None
         return None if match is None else match[1] if match.lastindex else match[0]
 
@@ -85,7 +84,7 @@ def read_patients(table: Path, data: Mapping[str, Any]) -> dict[str, str]:
                 found=f"{strange} in row {number}",
                 hint="paste values, not formulas, then export again",
             )
-        at = row[file] if "://" in row[file] else place(str(table.parent / row[file]))
+        at = row[file] if "://" in row[file] else resolved(str(table.parent / row[file]))
         if found.setdefault(at, name) != name:
             raise RejectedInput(
                 f"{table.name}: a file must have one patient",
@@ -102,6 +101,6 @@ def _column(header: Sequence[str], names: Sequence[str | None], *, what: str, ta
     return header.index(str(known[0]))
 
 
-def place(uri: str) -> str:
+def resolved(uri: str) -> str:
     """The same for the same file, however it is called."""
     return uri if "://" in uri else str(Path(uri).resolve())

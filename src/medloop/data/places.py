@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medloop.prepare.decode import DEFAULT_RULE
+from medloop.prepare.examine import FRAMES
 from medloop.prepare.rule import DecodeRule
 
 
@@ -28,7 +29,7 @@ class Places:
     @property
     def frames(self) -> Path:
         """Where frames are written that are pictures of their own."""
-        return self.raw.with_name("frames")
+        return self.raw.with_name(FRAMES)
 
     def shown(self, path: Path) -> str:
         """The path as the manifest names it: from the project's folder where it lies within."""

@@ -145,8 +145,8 @@ def fold_figures(cross_validation: Mapping[str, Sequence[float]]) -> dict[str, d
     for name, values in cross_validation.items():
         if name in NOT_METRICS:
             continue
-        known = [NAN if value is None else value for value in values]
-        interval = within(mean_std_interval(known), metric_called(name).bounds)
+        numbers = [NAN if value is None else value for value in values]
+        interval = within(mean_std_interval(numbers), metric_called(name).bounds)
         figures[name] = {"mean": interval.value, **asdict(interval), "folds": list(values)}
     return figures
 

@@ -182,14 +182,14 @@ def _held(
     sign, holds = (">=", value >= limit) if rule.at_least is not None else ("<=", value <= limit)
     bound = "" if rule.bound == "value" else f", {rule.bound} bound"
     missing = str(figure.get("note", "")) if figure.get("method") == FOLDS else ""
-    note = missing if holds else joined(missing, what_is_needed(rule, figure, decided=decided, power=section.power))
+    needed = "" if holds else what_is_needed(rule, figure, decided=decided, power=section.power)
     return RuleOutcome(
         name=f"{rule.metric}{where}{bound}",
         needed=f"{sign} {limit:g}",
         found=f"{value:.4f}" if np.isfinite(value) else "undefined",
         passed=bool(holds),
         n=figure["n"],
-        note=note,
+        note=joined(missing, needed),
     )
 
 

@@ -43,12 +43,12 @@ def note_look(path: Path, *, edition: str, bundle: str, who: str) -> None:
 
 def bundles_seen(path: Path, edition: str) -> int:
     """How many different bundles were looked at on this edition."""
-    return len({look.bundle for look in looks(path) if look.edition == edition})
+    return len(set(_looked_at(path, edition)))
 
 
 def comparison_number(path: Path, edition: str, *, bundle: str, reference: str | None) -> int:
     """Which of the comparisons with the reference version on this edition that of the bundle is, counted from 1."""
-    order = [look.bundle for look in looks(path) if look.edition == edition]
+    order = _looked_at(path, edition)
     if reference in order:
         # What came before it, and its own looks, compared nothing with it.
         order = [one for one in order[order.index(reference) + 1 :] if one != reference]
@@ -62,6 +62,10 @@ def error_allowed(number: int, *, planned: int) -> float:
     The shares of however many comparisons never add up to more than the budget.
     """
     return BUDGET * planned / ((planned + number - 1) * (planned + number))
+
+
+def _looked_at(path: Path, edition: str) -> list[str]:
+    return [look.bundle for look in looks(path) if look.edition == edition]
 
 
 def looks(path: Path) -> Iterator[Look]:

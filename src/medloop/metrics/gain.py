@@ -68,18 +68,13 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """The area under the curve, what each patient's negatives and positives add to its error, and the patients."""
+    """The area under the curve, what each patient adds to its error, and the patients of the rarer class."""
 
     auc: float
     parts: FloatArray
-    counts: tuple[int, int]
+    patients: int
     # The same with one pair the wrong way round, where none is: without a fault nothing is seen of the spread.
     flawed: Area | None = None
-
-    @property
-    def patients(self) -> int:
-        """Those of the rarer class."""
-        return min(self.counts)
 
     @property
     def spread(self) -> float:
@@ -275,14 +270,15 @@ def _area(both: Both, score: FloatArray) -> Area:
 
 
 def _area_of(placed: Placements, both: Both) -> Area:
-    parts, counts = np.zeros((2, both.numbers.max(initial=0) + 1)), [0, 0]
-    for kind, shares in enumerate((placed.negatives, placed.positives)):
+    parts, patients = np.zeros(both.numbers.max(initial=0) + 1), []
+    for kind, shares in ((1, placed.positives), (0, placed.negatives)):
         of = both.numbers[both.y == kind]
-        counts[kind] = count = np.unique(of).size
+        count = np.unique(of).size
+        patients.append(count)
         if count > 1:
             scale = sqrt(count / (count - 1)) / of.size
-            parts[kind] = scale * np.bincount(of, weights=shares - placed.auc, minlength=parts.shape[1])
-    return Area(auc=placed.auc, parts=parts, counts=(counts[0], counts[1]))
+            parts += scale * np.bincount(of, weights=shares - placed.auc, minlength=parts.size)
+    return Area(auc=placed.auc, parts=parts, patients=min(patients))
 
 
 def _area_bound(first: Area, second: Area, level: float) -> float:
@@ -309,8 +305,8 @@ def _vary(first: Area, second: Area) -> bool:
 
 
 def variance_of(parts: FloatArray) -> float:
-    """The variance of what these parts add up to, a patient's positives and negatives together."""
-    return float((parts.sum(axis=0) ** 2).sum())
+    """The variance of what these parts, one a patient, add up to."""
+    return float((parts**2).sum())
 
 
 def _contradict(first: Area, second: Area, delta: float, level: float) -> bool:

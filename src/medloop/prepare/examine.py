@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from medloop.errors import RejectedInput
@@ -19,6 +20,8 @@ UNREADABLE = "a file that cannot be opened"
 FIRST_READ = 65_536
 # The sex, the age in bands of ten years, and the scanner; other files tell none of them.
 SUBGROUPS = (("PatientSex",), ("PatientAge",), ("Manufacturer", "ManufacturerModelName"))
+# The folder of a project that takes frames which are pictures of their own, and their names.
+FRAMES, FRAME_NAME = "frames", re.compile(r"\d{4,}\.png")
 HASHES = ("file_sha256", "pixel_sha256")
 NOTHING_TOLD = (None,) * len(SUBGROUPS)
 
@@ -126,6 +129,12 @@ def facts_of(decoded: Decoded, data: bytes) -> Facts:
         decoded.study or decoded.series,
         *(told(decoded.meta) if decoded.meta else NOTHING_TOLD),
     )
+
+
+def is_frame(path: str) -> bool:
+    """Whether the file is one frame that was written out, and not one that somebody named."""
+    place = PurePosixPath(path)
+    return FRAMES in place.parts and FRAME_NAME.fullmatch(place.name) is not None
 
 
 def frame_name(number: int) -> str:

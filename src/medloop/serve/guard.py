@@ -33,11 +33,11 @@ POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'self'; "
     b"frame-ancestors 'none'; base-uri 'none'"
 )
-# With a referrer policy of no-referrer, browsers send `Origin: null` with a form of our own page.
 # As they are sent, so that no answer takes the time to encode them.
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
+    # With no-referrer, browsers send `Origin: null` with a form of our own page.
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
