@@ -78,6 +78,11 @@ class ServeSettings(Strict):
     oidc: OidcSettings | None = None
     # Requests of one key a second.
     rate_limit: Annotated[float, Field(gt=0)] = 1000.0
+    # Wrong keys that one address may try in a second; behind a proxy all callers share its address.
+    wrong_key_limit: Annotated[float, Field(gt=0)] = 20.0
+    # Connections of each process, in all and from one address (half of all when absent; a proxy needs all of them).
+    max_connections: Annotated[int, Field(ge=1)] = 2000
+    max_connections_per_address: Annotated[int, Field(ge=1)] | None = None
     # Requests that wait or are worked on; one more is told to come again.
     queue: Annotated[int, Field(ge=1)] = 64
     max_body_mib: Annotated[float, Field(gt=0)] = 64.0

@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,25 @@ class Running:
         return "".join(self.said)
 
 
+def wait_until(holds: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Return once it holds; far longer than it takes on a busy machine is a failure."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 @contextmanager
-def serving(*words: object, cwd: Path, is_first: bool | None = None) -> Iterator[Running]:
+def serving(
+    *words: object, cwd: Path, is_first: bool | None = None, descriptors: int | None = None
+) -> Iterator[Running]:
     """A service on a port of its own; its first key, where it makes one, is taken from what it prints."""
     if is_first is None:
         is_first = "--no-auth" not in words and not (cwd / "feedback.db").exists()
-    command = [sys.executable, "-c", SERVICE, "serve", "--port", "0", *map(str, words)]
+    port = [] if "--port" in words else ["--port", "0"]
+    command = [sys.executable, "-c", SERVICE, "serve", *port, *map(str, words)]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         listener = None
         try:

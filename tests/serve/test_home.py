@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+from urllib.parse import urlencode
+
 import pytest
 
 from .conftest import TestClient
 
-FORM = {"age (years)": "50", "Größe, cm": "10,5", "c0": "1", "one": "0", "label": "left", "prepare/variable": ""}
+FORM = {"age (years)": "50", "Größe, cm": "10.5", "c0": "1", "one": "0", "label": "left", "prepare/variable": ""}
+
+AS_A_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def test_scans_get_their_class_shares_and_heatmap(images: TestClient, scans: list[bytes]) -> None:
@@ -38,8 +44,25 @@ def test_a_row_gets_its_class(client: TestClient) -> None:
     assert "benign" in answer.text
 
 
+def test_values_are_read_as_in_a_csv_file_and_shown_beside_the_answer(client: TestClient) -> None:
+    answer = client.post("/", data={**FORM, "one": " 1e-3 ", "c0": "nan", "label": "NA"})
+    assert answer.status_code == 200
+    read = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", answer.text))
+    assert read == {
+        "age (years)": "50",
+        "Größe, cm": "10.5",
+        "c0": "unknown",
+        "one": "0.001",
+        "label": "unknown",
+        "prepare/variable": "unknown",
+    }
+
+
 WRONG = {
-    "a text": ({**FORM, "one": "<script>"}, "&#x27;one&#x27; must be a number"),
+    "a text": ({**FORM, "one": "<script>"}, "&#x27;one&#x27; must be a finite number"),
+    "a comma for thousands or a decimal one": ({**FORM, "one": "1,234"}, "found: &#x27;1,234&#x27;"),
+    "an underscore": ({**FORM, "one": "1_000"}, "found: &#x27;1_000&#x27;"),
+    "a column twice": ([*FORM.items(), ("one", "1")], "name each column once"),
     "another column": ({**FORM, "<i>": "1"}, "&lt;i&gt;"),
     "infinite": ({**FORM, "one": "inf"}, "must be a finite number"),
     "nothing": ({"x": ""}, "Cannot be used"),
@@ -47,8 +70,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("form", "told"), WRONG.values(), ids=WRONG)
-def test_a_wrong_value_is_told_as_text(client: TestClient, form: dict[str, str], told: str) -> None:
-    answer = client.post("/", data=form)
+def test_a_wrong_value_is_told_as_text(client: TestClient, form: Any, told: str) -> None:
+    answer = client.post("/", content=urlencode(form), headers=AS_A_FORM)
     assert answer.status_code == 422
     assert told in answer.text
     assert "<script>" not in answer.text

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from medloop.registry.store import ModelStore
 from medloop.settings import FeedbackSettings
 from medloop.storage import write_json
 from tests.registry.versions import bundle_like, report_of, verdict_on
-from tests.serve.processes import Running, serving
+from tests.serve.processes import Running, serving, wait_until
 
 ON_BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 BODY = {"features": [50, 10.0, 1.0, 0, "left", "I"]}
@@ -102,13 +101,6 @@ class Callers:
                     self.failures.append(answer.text)
 
 
-def wait_for(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def serves(client: httpx.Client) -> str:
     return str(client.get("/v1/model").json()["version"])
 
@@ -117,7 +109,7 @@ def serves(client: httpx.Client) -> str:
 def test_promotion_and_rollback_under_load_lose_no_request(service: Running) -> None:
     with service.client() as client, Callers(service) as callers:
         assert client.post("/v1/models/2/promote").json()["version"] == 2
-        wait_for(lambda: serves(client) == "2")
+        wait_until(lambda: serves(client) == "2")
         assert client.post("/v1/models/rollback").json() | {"promoted": ""} == {
             "version": 1,
             "previous": 2,
@@ -125,9 +117,9 @@ def test_promotion_and_rollback_under_load_lose_no_request(service: Running) -> 
             "by": "first admin",
             "bundle": client.get("/v1/models").json()["versions"][0]["bundle"],
         }
-        wait_for(lambda: serves(client) == "1")
+        wait_until(lambda: serves(client) == "1")
         count = len(callers.answers)
-        wait_for(lambda: len(callers.answers) > count + 3)
+        wait_until(lambda: len(callers.answers) > count + 3)
         refused = client.post("/v1/models/3/promote")
         assert (refused.status_code, refused.json()["error"]) == (409, "GateRefusal")
         assert client.post("/v1/models/9/promote").status_code == 404
@@ -146,19 +138,19 @@ def test_a_broken_version_leaves_the_old_one_serving(service: Running, store: Mo
     store.promote(2, by="me")
     pointer = (store.folder / "champion.json").read_bytes()
     with service.client() as client:
-        wait_for(lambda: serves(client) == "2")
+        wait_until(lambda: serves(client) == "2")
         store.rollback(by="me")
-        wait_for(lambda: serves(client) == "1")
+        wait_until(lambda: serves(client) == "1")
         content = bytearray(broken.read_bytes())
         content[len(content) // 2] ^= 1
         broken.write_bytes(content)
         (store.folder / "champion.json").write_bytes(pointer)
-        wait_for(lambda: 'outcome="refused"} 1.0' in metrics(service))
+        wait_until(lambda: 'outcome="refused"} 1.0' in metrics(service))
         assert serves(client) == "1"
         assert client.post("/predict", json=BODY).json()["version"] == "1"
         assert client.get("/readyz").status_code == 200
         (store.folder / "champion.json").write_text("{", encoding="utf-8")
-        wait_for(lambda: 'outcome="refused"} 2.0' in metrics(service))
+        wait_until(lambda: 'outcome="refused"} 2.0' in metrics(service))
         assert client.post("/predict", json=BODY).status_code == 200
 
 
@@ -186,7 +178,7 @@ def in_the_journal(root: Path, answers: list[dict[str, Any]], settings: Feedback
 @ON_BOTH
 def test_sigterm_under_load_loses_nothing(service: Running, store: ModelStore, settings: FeedbackSettings) -> None:
     with Callers(service) as callers:
-        wait_for(lambda: len(callers.answers) > 20)
+        wait_until(lambda: len(callers.answers) > 20)
         service.process.send_signal(signal.SIGTERM)
         rest = service.rest()
     assert "Traceback" not in rest
@@ -200,7 +192,7 @@ def test_a_killed_service_has_written_down_every_answer(
     service: Running, store: ModelStore, settings: FeedbackSettings
 ) -> None:
     with Callers(service) as callers:
-        wait_for(lambda: len(callers.answers) > 20)
+        wait_until(lambda: len(callers.answers) > 20)
         service.process.kill()
     assert in_the_journal(store.folder.parent, callers.answers, settings)
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from medloop.feedback import Status
 from medloop.serve.measures import Measures
 from tests.serve.processes import Running, serving
-from tests.serve.test_lifecycle import BODY, wait_for
+from tests.serve.test_lifecycle import BODY, wait_until
 
 REQUESTS = 60
 QUIET = Status(away=False, queued=0, spooled_bytes=0, room_bytes=1)
@@ -69,7 +69,7 @@ def test_two_processes_count_every_request_once(golden: Path, tmp_path: Path) ->
         assert figures_of(service)["medloop_requests_in_flight",] == 0
         killed = min(workers_of(service))
         os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: len(workers_of(service) - {killed}) == 2)
+        wait_until(lambda: len(workers_of(service) - {killed}) == 2)
         ask(service, 10)
         assert always(service, lambda found: found[counted] == REQUESTS + 10)
         assert not any("pid" in line for line in plain_text(service).splitlines())

@@ -16,7 +16,7 @@ from medloop.settings import load_settings
 from medloop.storage import read_json, write_json
 from tests.serve.challengers import contested_store, is_right, shadows
 from tests.serve.processes import Running, serving
-from tests.serve.test_lifecycle import BODY, Callers, metrics, register, serves, wait_for
+from tests.serve.test_lifecycle import BODY, Callers, metrics, register, serves, wait_until
 
 PLACE = "s3://models/ours"
 
@@ -81,7 +81,7 @@ def root(tmp_path: Path) -> Path:
 
 def answers_go_on(callers: Callers) -> None:
     count = len(callers.answers)
-    wait_for(lambda: len(callers.answers) > count + 20)
+    wait_until(lambda: len(callers.answers) > count + 20)
 
 
 def test_a_challenger_shadows_where_the_model_store_was_copied_to(
@@ -92,14 +92,14 @@ def test_a_challenger_shadows_where_the_model_store_was_copied_to(
     settings = {**read_json(root / "config.yaml"), "shadow": {"idle": False, "share": 1.0}}
     write_json(root / "config.yaml", settings)
     with serving(cwd=root) as service, service.client() as client:
-        wait_for(lambda: service.process.pid in shadows().values())
+        wait_until(lambda: service.process.pid in shadows().values())
         assert client.post("/v1/predictions", json={"records": rows}).status_code == 200
-        wait_for(lambda: client.get("/v1/shadow").json().get("scored") == len(rows))
+        wait_until(lambda: client.get("/v1/shadow").json().get("scored") == len(rows))
         is_right(client.get("/v1/shadow").json(), store, rows)
         # Promoted, it shadows nobody.
         store.promote(2, by="me")
         publish(store, PLACE)
-        wait_for(lambda: not set(shadows().values()) & {service.process.pid})
+        wait_until(lambda: not set(shadows().values()) & {service.process.pid})
         assert serves(client) == "2"
 
 
@@ -120,7 +120,7 @@ def test_a_promotion_elsewhere_is_taken_under_load_and_nothing_fails_while_the_s
         assert serves(client) == "1"
         store.promote(2, by="me")
         publish(store, PLACE)
-        wait_for(lambda: serves(client) == "2")
+        wait_until(lambda: serves(client) == "2")
         objects.stop()
         answers_go_on(callers)
         assert client.get("/readyz").status_code == 200
@@ -129,7 +129,7 @@ def test_a_promotion_elsewhere_is_taken_under_load_and_nothing_fails_while_the_s
         objects.start()
         store.rollback(by="me")
         publish(store, PLACE)
-        wait_for(lambda: serves(client) == "1")
+        wait_until(lambda: serves(client) == "1")
         assert 'outcome="refused"' not in metrics(service)
     assert callers.failures == []
     assert {answer["version"] for answer in callers.answers} == {"1", "2"}
@@ -147,7 +147,7 @@ def test_a_service_starts_from_its_own_copy_while_the_store_is_away(
         store.promote(2, by="me")
         objects.start()
         publish(store, PLACE)
-        wait_for(lambda: serves(client) == "2")
+        wait_until(lambda: serves(client) == "2")
         second.process.terminate()
         rest = second.rest()
     assert "Traceback" not in rest

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from medloop.settings import OidcSettings
 from .conftest import TestClient, served
 
 AUDIENCE = "medloop"
+FEATURES = {"features": [50, 10.0, 1.0, 0, "left", "I"]}
 
 
 class Provider:
@@ -76,12 +78,16 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture(scope="module")
 def guarded(provider: Provider, predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     settings = OidcSettings(issuer=provider.address, audience=AUDIENCE)
-    with served(predictor, tmp_path_factory.mktemp("oidc"), auth=True, oidc=settings) as client:
+    with served(predictor, tmp_path_factory.mktemp("oidc"), auth=True, oidc=settings, wrong_key_limit=1e6) as client:
         yield client
 
 
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
 def status(client: TestClient, token: str, path: str = "/v1/model") -> int:
-    return client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code
+    return client.get(path, headers=bearer(token)).status_code
 
 
 def test_a_token_lets_in_with_the_role_of_its_claim(guarded: TestClient, provider: Provider) -> None:
@@ -90,6 +96,45 @@ def test_a_token_lets_in_with_the_role_of_its_claim(guarded: TestClient, provide
     assert guarded.post("/v1/models/rollback", **rollback).status_code == 404
     reader = {"headers": {"Authorization": f"Bearer {provider.token(roles='reader')}"}}
     assert guarded.post("/v1/models/rollback", **reader).status_code == 403
+
+
+def test_a_person_is_known_by_the_subject_alone(guarded: TestClient, provider: Provider) -> None:
+    service = guarded.app.state.service  # type: ignore[attr-defined]
+    answer = guarded.post("/predict", json=FEATURES, headers=bearer(provider.token(sub="person-7"))).json()
+    body = {"prediction_id": answer["id"], "label": answer["label"], "reason": "a test"}
+    # Another person who calls herself the same is another person.
+    for subject, name in (("person-7", "jo"), ("person-8", "jo"), ("person-7", "anna")):
+        token = provider.token(sub=subject, preferred_username=name)
+        assert guarded.post("/v1/corrections", json=body, headers=bearer(token)).json()["who"] == subject
+    assert "'jo'" not in str(service.feedback.journal.entries(limit=1000))
+
+
+def test_a_subject_that_is_none_lets_nobody_in(guarded: TestClient, provider: Provider) -> None:
+    for subject in ("", "x" * 200, "two\nlines"):
+        assert status(guarded, provider.token(sub=subject)) == 401
+
+
+def test_a_token_ends_when_it_says_although_it_was_seen_before(
+    guarded: TestClient, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = provider.token(sub="short", exp=int(time.time()) + 60)
+    assert status(guarded, token) == 200
+    monkeypatch.setattr("medloop.serve.access.now", lambda: datetime.fromtimestamp(time.time() + 600, UTC).isoformat())
+    assert status(guarded, token) == 401
+
+
+def test_tokens_that_nobody_signed_make_no_questions_to_the_provider(
+    predictor: Predictor, provider: Provider, tmp_path: Path
+) -> None:
+    settings = OidcSettings(issuer=provider.address, audience=AUDIENCE)
+    with served(predictor, tmp_path, auth=True, oidc=settings, wrong_key_limit=5) as client:
+        good = provider.token(sub="known")
+        assert status(client, good) == 200
+        asked = provider.asked
+        forged = [jwt.encode({"sub": "x"}, provider.key, "RS256", headers={"kid": f"k{n}"}) for n in range(40)]
+        assert {status(client, token) for token in forged} == {401, 429}
+        assert provider.asked <= asked + 1
+        assert status(client, good) == 200
 
 
 def test_the_providers_keys_are_asked_for_once(guarded: TestClient, provider: Provider) -> None:

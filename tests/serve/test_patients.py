@@ -32,7 +32,7 @@ from tests.bundle.image_bundles import SIZE, draw_discs, export_project, png
 from tests.prepare.dicom_files import dicom
 from tests.registry.versions import bundle_like
 from tests.serve.challengers import register
-from tests.serve.test_lifecycle import wait_for
+from tests.serve.test_lifecycle import wait_until
 
 from .conftest import TestClient, served
 
@@ -290,7 +290,7 @@ def test_a_challenger_is_asked_with_all_slices_of_a_patient(predictor: Predictor
     task = Task(settings=settings, folder=tmp_path, pair=Pair())
     with served(predictor, tmp_path) as client, closing(Reader(settings.feedback, root=tmp_path)) as reader:
         client.post("/v1/predictions", files=form(SLICES[:4]), data={"patient": "p"})
-        wait_for(lambda: reader.count_after(BEGINNING, bundle=predictor.hash) == 1)
+        wait_until(lambda: reader.count_after(BEGINNING, bundle=predictor.hash) == 1)
         (stored,) = reader.after(BEGINNING, bundle=predictor.hash, limit=5)
         Scorer(task, report, reader=reader, challenger=predictor, ended=threading.Event())._score_one(stored)
     assert (report.tally.scored, report.tally.agreed, dict(report.tally.failed)) == (1, 1, {})

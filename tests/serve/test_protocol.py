@@ -11,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from medloop.serve.protocol import GuardedProtocol
+from medloop.serve.protocol import Connections, GuardedProtocol
 
+ROOM = Connections(most=10, per_address=10)
 GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = b"GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 TEXT = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]}
@@ -48,7 +49,7 @@ class Recorder:
 
 class Recorded(GuardedProtocol):
     def __init__(self, wrote: list[bytes], config: Config) -> None:
-        super().__init__(config=config, server_state=ServerState(), app_state={})
+        super().__init__(config=config, server_state=ServerState(), app_state={}, room=ROOM)
         self._wrote = wrote
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import httpx
 import pytest
 
 from medloop.errors import BrokenBundle, UserError
+from medloop.feedback import open_feedback
 from medloop.registry.signing import sign_bundle
 from medloop.registry.store import ModelStore
 from medloop.serve.champion import load_champion
-from medloop.serve.run import address_of, check_address, listen, run_service
-from medloop.settings import ServeSettings, Settings, SigningSettings
+from medloop.serve.memory import family_of
+from medloop.serve.run import address_of, bind, check_address, run_service, start_listening
+from medloop.settings import FeedbackSettings, ServeSettings, Settings, SigningSettings
 from medloop.storage import write_json
+from tests.loop_project import medloop
 from tests.registry.test_signing import make_keys
 from tests.registry.versions import bundle_like
-from tests.serve.processes import serving
+from tests.serve.processes import serving, wait_until
 
 EVERYBODY = "0.0.0.0"  # noqa: S104 - which must be refused
 
@@ -90,15 +94,52 @@ def test_the_settings_cannot_open_it_to_others_either(golden: Path, tmp_path: Pa
         run_service(settings, folder=tmp_path, bundle=golden)
 
 
-def test_a_port_in_use_is_told() -> None:
-    with listen("127.0.0.1", 0) as first:
+def test_a_busy_port_is_told_and_leaves_the_first_key_to_the_next_start(golden: Path, tmp_path: Path) -> None:
+    with bind("127.0.0.1", 0) as other:
+        other.listen()
+        port = other.getsockname()[1]
+        ended = medloop("serve", "--bundle", str(golden), "--port", str(port), cwd=tmp_path)
+    assert ended.code == 2
+    assert f"127.0.0.1 port {port}: Address already in use" in ended.err
+    assert "ml_" not in ended.out
+    with serving("--bundle", golden, cwd=tmp_path, is_first=True) as service, service.client() as client:
+        assert client.get("/v1/model").status_code == 200
+
+
+def test_two_that_start_at_once_share_no_port() -> None:
+    with bind("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
-        with pytest.raises(UserError, match=f"127.0.0.1 port {port}: Address already in use"):
-            listen("127.0.0.1", port)
+        with bind("127.0.0.1", port) as second:
+            start_listening(first)
+            with pytest.raises(UserError, match=f"127.0.0.1 port {port}: Address already in use"):
+                start_listening(second)
+
+
+def test_where_no_key_is_valid_the_start_says_how_to_make_one(golden: Path, tmp_path: Path) -> None:
+    with closing(open_feedback(FeedbackSettings(), root=tmp_path)) as feedback:
+        key, _ = feedback.keys.create("once", "admin")
+        feedback.keys.revoke(key.id)
+    with serving("--bundle", golden, cwd=tmp_path) as service:
+        assert httpx.get(f"{service.address}/v1/model", trust_env=False).status_code == 401
+        service.process.terminate()
+        assert "`medloop keys create NAME --role admin`" in service.rest()
+
+
+def test_workers_end_when_their_parent_is_killed_and_the_port_is_free_again(golden: Path, tmp_path: Path) -> None:
+    with serving("--bundle", golden, "--workers", 2, "--no-auth", cwd=tmp_path) as service:
+        with service.client() as client:
+            assert client.get("/readyz").status_code == 200
+        workers = family_of(service.process.pid) - {service.process.pid}
+        assert len(workers) >= 2
+        service.process.kill()
+        service.process.wait()
+        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+        with serving("--bundle", golden, "--no-auth", "--port", service.port, cwd=tmp_path) as again:
+            assert again.port == service.port
 
 
 def test_the_address_is_one_that_opens() -> None:
-    with listen("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener:
         assert address_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 

@@ -19,7 +19,7 @@ from medloop.storage import write_json
 from tests.registry.versions import bundle_like, report_of, verdict_on
 from tests.serve.challengers import FOR_EVER, contested_store, found, hanging, is_right, register, shadows
 from tests.serve.processes import Running, serving
-from tests.serve.test_lifecycle import Callers, wait_for
+from tests.serve.test_lifecycle import Callers, wait_until
 
 ON_BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
@@ -49,7 +49,7 @@ def ask(service: Running, rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def shadow_of(service: Running) -> int:
-    wait_for(lambda: service.process.pid in shadows().values())
+    wait_until(lambda: service.process.pid in shadows().values())
     (only,) = [child for child, parent in shadows().items() if parent == service.process.pid]
     return only
 
@@ -61,20 +61,20 @@ def test_the_pair_is_compared_and_changes_with_a_promotion(
     root = store.folder.parent
     with started(root, url=database) as service, service.client() as client:
         ask(service, rows)
-        wait_for(lambda: found(store)["scored"] == len(rows))
+        wait_until(lambda: found(store)["scored"] == len(rows))
         report = client.get("/v1/shadow").json()
         is_right(report, store, rows)
         assert f'medloop_shadow_scored{{challenger="2",champion="1"}} {len(rows)}.0' in client.get("/metrics").text
         assert (report["why"], report["failed"], report["skipped"]) == (None, {}, {})
         assert not {"row", "key", "input"} & set(report["differences"][0])
         assert client.post("/v1/models/2/promote").status_code == 200
-        wait_for(lambda: "no challenger" in (found(store)["why"] or ""))
-        wait_for(lambda: not set(shadows().values()) & {service.process.pid})
+        wait_until(lambda: "no challenger" in (found(store)["why"] or ""))
+        wait_until(lambda: not set(shadows().values()) & {service.process.pid})
         register(store, bundle_like(golden, root / "three", name="three"))
-        wait_for(lambda: (found(store)["champion"] or {}).get("version") == 2 and shadow_of(service) > 0)
-        wait_for(lambda: client.get("/v1/model").json()["version"] == "2")
+        wait_until(lambda: (found(store)["champion"] or {}).get("version") == 2 and shadow_of(service) > 0)
+        wait_until(lambda: client.get("/v1/model").json()["version"] == "2")
         ask(service, rows[:3])
-        wait_for(lambda: found(store)["scored"] == 3)
+        wait_until(lambda: found(store)["scored"] == 3)
         assert found(store)["challenger"]["version"] == 3
 
 
@@ -86,7 +86,7 @@ def test_what_the_gate_refused_is_listed_and_never_shadows(golden: Path, tmp_pat
     store.register(bundle, report_of(bundle, tmp_path / "two-report"), verdict_on(bundle, passed=False))
     with started(tmp_path) as service, service.client() as client:
         ask(service, rows[:2])
-        wait_for(lambda: "no challenger" in (found(store)["why"] or ""))
+        wait_until(lambda: "no challenger" in (found(store)["why"] or ""))
         assert client.get("/v1/shadow").json()["challenger"] is None
         listed = client.get("/v1/models").json()["versions"]
         assert [(one["version"], one["gate"]) for one in listed] == [(1, "passed"), (2, "refused")]
@@ -96,17 +96,17 @@ def test_what_the_gate_refused_is_listed_and_never_shadows(golden: Path, tmp_pat
 def test_a_killed_shadow_comes_back_and_one_without_a_parent_ends(store: ModelStore, rows: list[Row]) -> None:
     with started(store.folder.parent) as service:
         ask(service, rows)
-        wait_for(lambda: found(store)["scored"] == len(rows))
+        wait_until(lambda: found(store)["scored"] == len(rows))
         first = shadow_of(service)
         with Callers(service) as callers:
             os.kill(first, signal.SIGSEGV)
-            wait_for(lambda: found(store)["failed"] == {"killed by SIGSEGV": 1})
-            wait_for(lambda: found(store)["scored"] > len(rows))
+            wait_until(lambda: found(store)["failed"] == {"killed by SIGSEGV": 1})
+            wait_until(lambda: found(store)["scored"] > len(rows))
         assert callers.failures == []
         second = shadow_of(service)
         assert second != first
         service.process.kill()
-        wait_for(lambda: second not in shadows())
+        wait_until(lambda: second not in shadows())
 
 
 def test_a_challenger_that_hangs_is_ended_and_the_service_goes_on(
@@ -116,20 +116,20 @@ def test_a_challenger_that_hangs_is_ended_and_the_service_goes_on(
     register(store, hanging(golden, root / "three"))
     with started(root, case_seconds=0.5) as service:
         ask(service, rows[:5])
-        wait_for(lambda: found(store)["scored"] == 5)
+        wait_until(lambda: found(store)["scored"] == 5)
         ask(service, [{**rows[0], "age (years)": FOR_EVER}])
         with Callers(service) as callers:
-            wait_for(lambda: found(store)["failed"] == {"hung": 1})
+            wait_until(lambda: found(store)["failed"] == {"hung": 1})
         assert len(callers.answers) > 20
         assert callers.failures == []
-        wait_for(lambda: bool(ask(service, rows[:1])) and found(store)["scored"] > 5)
+        wait_until(lambda: bool(ask(service, rows[:1])) and found(store)["scored"] > 5)
 
 
 def test_of_several_processes_one_has_the_shadow(store: ModelStore, rows: list[Row]) -> None:
     with started(store.folder.parent, "--workers", 2) as service:
         for row in rows[:6]:
             ask(service, [row])
-        wait_for(lambda: found(store)["scored"] == 6)
+        wait_until(lambda: found(store)["scored"] == 6)
         only = shadow_of(service)
         service.process.terminate()
         service.rest()

@@ -27,7 +27,7 @@ from medloop.serve.shadowing import Shadowing, lower
 from medloop.settings import FeedbackSettings, ServeSettings, Settings, ShadowSettings
 from tests.registry.versions import bundle_like
 from tests.serve.challengers import contested_store, found, is_right, register, shadows
-from tests.serve.test_lifecycle import wait_for
+from tests.serve.test_lifecycle import wait_until
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ def test_the_counts_go_on_where_they_ended(store: ModelStore, rows: list[Row]) -
     task = task_of(store)
     answer(store, rows[:12])
     with running(task):
-        wait_for(lambda: found(store)["scored"] == 12)
+        wait_until(lambda: found(store)["scored"] == 12)
     since = found(store)["since"]
     answer(store, rows[12:])
     with running(task):
-        wait_for(lambda: found(store)["scored"] == len(rows))
+        wait_until(lambda: found(store)["scored"] == len(rows))
     report = found(store)
     is_right(report, store, rows)
     assert report["since"] == since
@@ -103,12 +103,12 @@ def test_one_that_has_fallen_behind_leaves_answers_out(store: ModelStore, rows: 
     task = task_of(store, most_behind=60)
     answer(store, rows[:1])
     with running(task):
-        wait_for(lambda: found(store)["scored"] == 1)
+        wait_until(lambda: found(store)["scored"] == 1)
     many = (rows * 10)[:100]
     answer(store, many)
     with running(task):
-        wait_for(lambda: found(store)["scored"] == 1 + shadow_module.PAGE)
-        wait_for(lambda: found(store)["behind"] == 0)
+        wait_until(lambda: found(store)["scored"] == 1 + shadow_module.PAGE)
+        wait_until(lambda: found(store)["behind"] == 0)
     assert found(store)["skipped"] == {"fallen behind": len(many) - shadow_module.PAGE}
 
 
@@ -119,10 +119,10 @@ def test_only_answers_of_what_serves_are_compared(store: ModelStore, golden: Pat
     register(store, bundle_like(golden, store.folder.parent / "three", name="three"))
     task = task_of(store)
     with running(task):
-        wait_for(lambda: found(store)["why"] == "the champion has not answered anything yet")
+        wait_until(lambda: found(store)["why"] == "the champion has not answered anything yet")
     answer(store, rows[:4])
     with running(task):
-        wait_for(lambda: found(store)["scored"] == 4)
+        wait_until(lambda: found(store)["scored"] == 4)
 
 
 @pytest.mark.usefixtures("settled")
@@ -130,7 +130,7 @@ def test_accepted_corrections_say_who_was_right(store: ModelStore, rows: list[Ro
     task = task_of(store)
     predictions = answer(store, rows)
     with running(task):
-        wait_for(lambda: found(store)["scored"] == len(rows))
+        wait_until(lambda: found(store)["scored"] == len(rows))
     differing = [one for one in found(store)["differences"] if one["champion"]["label"] and one["challenger"]["label"]]
     with closing(open_feedback(FeedbackSettings(), root=store.folder.parent)) as feedback:
         correction = feedback.correct(differing[0]["id"], differing[0]["challenger"]["label"], "seen twice", "ann")
@@ -138,7 +138,7 @@ def test_accepted_corrections_say_who_was_right(store: ModelStore, rows: list[Ro
         other = next(one for one in predictions if one.id not in {one["id"] for one in differing})
         feedback.correct(other.id, "malignant", "not reviewed", "ann")
     with running(task):
-        wait_for(lambda: found(store)["corrected"] == {"differences": 1, "champion": 0, "challenger": 1})
+        wait_until(lambda: found(store)["corrected"] == {"differences": 1, "champion": 0, "challenger": 1})
 
 
 @pytest.mark.usefixtures("settled")
@@ -146,7 +146,7 @@ def test_rows_that_were_not_kept_are_counted_apart(store: ModelStore, rows: list
     task = task_of(store)
     answer(store, rows[:3], keep=False)
     with running(task):
-        wait_for(lambda: found(store).get("skipped") == {"input not kept": 3})
+        wait_until(lambda: found(store).get("skipped") == {"input not kept": 3})
     assert found(store)["why"] == "the inputs of the answers are not kept any more"
 
 
@@ -202,7 +202,7 @@ SWITCHED_OFF = {
 def test_where_it_is_not_wanted_it_says_so(store: ModelStore, settings: Settings, why: str) -> None:
     quick = settings.model_copy(update={"serve": ServeSettings(watch_seconds=0.02)})
     with Shadowing(quick, folder=store.folder.parent, store=store):
-        wait_for(lambda: why in (found(store)["why"] or ""))
+        wait_until(lambda: why in (found(store)["why"] or ""))
         assert os.getpid() not in shadows().values()
 
 
@@ -216,8 +216,8 @@ def test_a_challenger_that_keeps_dying_is_given_up(
     # Less than loading takes, and of the timers only that of the wall clock is so fine.
     task = task_of(store, case_seconds=0.0001)
     with Shadowing(task.settings, folder=root, store=store):
-        wait_for(lambda: "was given up" in (found(store)["why"] or ""))
+        wait_until(lambda: "was given up" in (found(store)["why"] or ""))
         assert found(store)["failed"] == {"hung": 2}
         assert os.getpid() not in shadows().values()
         register(store, bundle_like(golden, root / "three", name="three"))
-        wait_for(lambda: (found(store)["challenger"] or {}).get("version") == 3)
+        wait_until(lambda: (found(store)["challenger"] or {}).get("version") == 3)

@@ -6,7 +6,7 @@ import io
 import secrets
 import time
 import zipfile
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +126,12 @@ class Predictor:
     def needs_patients(self) -> bool:
         """Whether it decides per patient, from all slices together."""
         return self.decider.per == "patient"
+
+    def read_texts(self, texts: Mapping[str, str]) -> Row:
+        """The row that texts stand for, each read as a cell of a CSV file is."""
+        missing = frozenset(self.meta["recipe"]["data"]["missing"])
+        row: Row = self.preparer.read_texts(texts, missing=missing)
+        return row
 
     def example(self) -> Any:
         """A made-up case that it must answer."""

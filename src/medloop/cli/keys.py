@@ -38,7 +38,7 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="For another 
 
 @app.command()
 def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, as `medloop keys list` shows it.")]) -> None:
-    """End a key for good; running services refuse it within two seconds."""
+    """End a key for good; running services refuse it within a second."""
     with opened() as feedback:
         key = feedback.keys.revoke(key_id, by=me())
     typer.echo(f"key {key.id} for {key.name} is revoked")

@@ -16,13 +16,12 @@ from medloop.errors import UnknownName, UserError
 from medloop.feedback import tables
 from medloop.feedback.chain import Event, sha256_text
 from medloop.feedback.database import explained
-from medloop.feedback.records import ROLES, FeedbackAway, Key, NotFound, Role, now
+from medloop.feedback.records import KEY_PREFIX, ROLES, FeedbackAway, Key, NotFound, Role, now
 from medloop.feedback.texts import check_text
 from medloop.feedback.transactions import Transaction, Transactions
 
-PREFIX = "ml"
-# A look at the table holds for so long; one that is twice as old is waited for, so a revoked key ends within 2 s.
-FRESH_S = 1.0
+# A look at the table holds for so long; one that is twice as old is waited for, so a revoked key ends within a second.
+FRESH_S = 0.4
 WAIT_S = 0.25
 # While the database is away the keys known last still open the service, but not for ever.
 STALE_S = 3600.0
@@ -79,6 +78,11 @@ class Keys:
             row = transaction.connection.execute(select(tables.keys).where(columns.id == key_id)).one()
         self._forget()
         return _key(row)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether a key can be found without waiting for the database."""
+        return time.monotonic() - self._seen <= FRESH_S
 
     def find(self, secret: str) -> Key | None:
         """The key with this secret, if it is one that opens anything."""
@@ -137,7 +141,7 @@ class Keys:
 def _insert(transaction: Transaction, *, name: str, role: Role, days: int | None, by: str) -> tuple[Key, str]:
     expires = None if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="microseconds")
     key = Key(id=secrets.token_hex(6), name=name, role=role, created=now(), expires=expires)
-    secret = f"{PREFIX}_{key.id}_{secrets.token_urlsafe(32)}"
+    secret = f"{KEY_PREFIX}{key.id}_{secrets.token_urlsafe(32)}"
     digest = sha256_text(secret)
     transaction.connection.execute(insert(tables.keys), {**vars(key), "digest": digest})
     content = {"action": "created", "key": key.id, "role": role, "expires": expires, "digest": digest, "by": by}

@@ -15,6 +15,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 Decision = Literal["accepted", "rejected", "second_reader"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 STATES = ("pending", *DECISIONS)
+# What the secret of every key begins with.
+KEY_PREFIX = "ml_"
 
 
 class FeedbackAway(UserError):

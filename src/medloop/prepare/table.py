@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeGuard
@@ -80,6 +80,15 @@ class TablePreparer:
             )
         return dict(zip(self.names, features, strict=True))
 
+    def read_texts(self, texts: Mapping[str, str], *, missing: Collection[str]) -> Row:
+        """The row that texts stand for, each read as a cell of a CSV file is; an empty one is missing."""
+        numbers = {column.name for column in self.columns if column.kind == "number"}
+        stripped = {name: text.strip() for name, text in texts.items()}
+        return {
+            name: None if not text or text in missing else _read_number(text, name) if name in numbers else text
+            for name, text in stripped.items()
+        }
+
     def prepare(self, rows: Sequence[Row]) -> Inputs:
         """One typed array a column, a row a case."""
         for row in rows:
@@ -117,6 +126,16 @@ def _number(value: Value, name: str) -> float:
     if not _is_finite(number):
         raise RejectedInput(f"'{name}' must be a finite number", found=_quoted(value), hint="send a number, or null")
     return float(number)
+
+
+def _read_number(text: str, name: str) -> float:
+    if not is_number(text) or not _is_finite(number := float(text)):
+        raise RejectedInput(
+            f"'{name}' must be a finite number",
+            found=_quoted(text),
+            hint="write a number such as 1234.5, with a decimal point and nothing between the digits",
+        )
+    return number
 
 
 def _category(value: Value, name: str) -> str:

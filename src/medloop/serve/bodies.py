@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 from fastapi import Request
@@ -29,7 +29,7 @@ class Bodies:
         try:
             yield body
         finally:
-            self._held -= body.size
+            self._held -= body.held
 
     def take(self, size: int) -> None:
         """Counts bytes as held, or raises Busy where there is no memory for them."""
@@ -43,16 +43,31 @@ class Body:
 
     def __init__(self, bodies: Bodies, request: Request, *, most: int, seconds: float) -> None:
         self._bodies, self._request, self._most, self._seconds = bodies, request, most, seconds
-        self.size = 0
+        self._read = self.held = 0
 
-    async def read(self) -> bytearray:
+    async def read(self) -> bytes:
         """All of it."""
+        return b"".join([piece async for piece in self.pieces()])
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """All of it as it arrives; each piece counts as held."""
         declared = self._request.headers.get("content-length", "")
         if declared.isdigit() and int(declared[:20]) > self._most:
             raise self._too_large()
+        until = asyncio.get_running_loop().time() + self._seconds
+        stream = self._request.stream()
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._read()
+            while True:
+                async with asyncio.timeout_at(until):
+                    piece = await anext(stream, b"")
+                # The stream ends with an empty piece of its own.
+                if not piece:
+                    return
+                if self._read + len(piece) > self._most:
+                    raise self._too_large()
+                self._read += len(piece)
+                self.hold(len(piece))
+                yield piece
         except TimeoutError:
             raise TooSlow(
                 f"a body must arrive within {self._seconds:g} seconds", found="less of it", hint="send it again"
@@ -60,15 +75,10 @@ class Body:
         except ClientDisconnect:
             raise RejectedInput("a body must be whole", found="a closed connection", hint="send it again") from None
 
-    async def _read(self) -> bytearray:
-        content = bytearray()
-        async for piece in self._request.stream():
-            if self.size + len(piece) > self._most:
-                raise self._too_large()
-            self._bodies.take(len(piece))
-            self.size += len(piece)
-            content += piece
-        return content
+    def hold(self, size: int) -> None:
+        """Count what is made of the body as held, too, or raise Busy where there is no memory for it."""
+        self._bodies.take(size)
+        self.held += size
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"a body must have at most {self._most:,} bytes", found="more", hint="send less at once")

@@ -22,6 +22,8 @@ class Engine:
         self.queue = queue
         self.requests = 0
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="infer")
+        # One, for several would take the interpreter from the event loop for longer.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -56,8 +58,13 @@ class Engine:
         """The work's result."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
+    async def read(self, work: Callable[[], Result]) -> Result:
+        """The result of reading a large body, one at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+
     def close(self) -> None:
         """Ends the threads once their work is done."""
+        self._reader.shutdown(wait=True)
         self._pool.shutdown(wait=True)
 
 

@@ -16,12 +16,13 @@ from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput
 from medloop.serve.answering import Asker
 from medloop.serve.patients import Place
-from medloop.serve.predictions import asker_of, is_form, service_of, uploads_of, words_of
+from medloop.serve.predictions import asker_of, form_of, is_form, open_body, service_of, words_of
 from medloop.serve.routes import HotRoute, takes
 from medloop.serve.service import Service
 from medloop.serve.uploads import LONGEST_PATIENT, Form, Upload
 
-MOST_FORM_BYTES = 1_000_000
+MAX_FORM_BYTES = 1_000_000
+MAX_FIELDS = 10_000
 MOST_SHOWN = 16
 ACCEPT = ".png,.jpg,.jpeg,.dcm,.dicom,.tif,.tiff,.bmp,image/*,application/dicom"
 
@@ -46,6 +47,8 @@ form.ask button:hover, form.ask button:focus-visible { filter: brightness(1.15);
 .answer .class { font-size: 1.6rem; font-weight: 700; margin: .2rem 0; } .answer .file { overflow-wrap: anywhere; }
 .answer img { width: 15rem; border-radius: .3rem; display: block; } .answer figure { margin: 0; }
 .share { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr 4rem; gap: .3rem .8rem; margin: .7rem 0; }
+.values { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: .1rem 1rem; margin: 0; }
+.values dt, .values dd { overflow-wrap: anywhere; } .values dd { margin: 0; font-variant-numeric: tabular-nums; }
 .share meter { width: 100%; height: 1.2rem; }
 </style>"""
 
@@ -64,36 +67,31 @@ async def ask(request: Request) -> Response:
     service = service_of(request)
     service.check()
     predictor = service.serving.predictor
-    with service.bodies.open(request, most=None if is_form(request) else MOST_FORM_BYTES) as body:
-        content = await body.read()
+    with open_body(request, most=MAX_FORM_BYTES) as body:
         try:
             if is_form(request):
-                shown = await _ask_images(service, predictor, uploads_of(request, content), asker_of(request))
+                shown = await _ask_images(service, predictor, await form_of(request, body), asker_of(request))
             else:
-                row = row_of(predictor, content)
-                shown = [_answer(one) for one in await service.predict_rows([row], ["form"], asker_of(request))]
+                row = row_of(predictor, await body.read())
+                (answer,) = await service.predict_rows([row], ["form"], asker_of(request))
+                shown = [_answer(answer, values=row)]
         except RejectedInput as error:
             return _page(predictor, [_refusal("", error)], status=error.http_status)
     return _page(predictor, shown)
 
 
-def row_of(predictor: Predictor, content: bytes | bytearray) -> Row:
-    """The values of a form; an empty field is an unknown value."""
+def row_of(predictor: Predictor, content: bytes) -> Row:
+    """The values of a form, read as the cells of a CSV file are; an empty field is an unknown value."""
     if predictor.is_image:
         raise RejectedInput("this model takes images", found="a form of values", hint="choose a file")
     try:
-        given = dict(parse_qsl(content.decode(), keep_blank_values=True, max_num_fields=10_000))
+        fields = parse_qsl(content.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
         raise RejectedInput("a form must be well formed", found="something else", hint="use the page") from None
-    numbers = {column.name for column in predictor.preparer.columns if column.kind == "number"}
-    return {name: _number(name, text) if name in numbers and text else text or None for name, text in given.items()}
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text.replace(",", "."))
-    except ValueError:
-        raise RejectedInput(f"'{name}' must be a number", found="a text", hint="leave unknown values empty") from None
+    given = dict(fields)
+    if len(given) < len(fields):
+        raise RejectedInput("a form must name each column once", found="one twice", hint="use the page")
+    return predictor.read_texts(given)
 
 
 async def _ask_images(service: Service, predictor: Predictor, form: Form, asker: Asker) -> list[str]:
@@ -199,7 +197,7 @@ def _field(column: Any) -> str:
     return f'<label>{escape(column.name)}<input name="{escape(column.name)}" autocomplete="off"{kind}></label>'
 
 
-def _answer(prediction: Prediction, *, file: str = "", picture: bytes = b"") -> str:
+def _answer(prediction: Prediction, *, file: str = "", picture: bytes = b"", values: Row | None = None) -> str:
     said = prediction.label if prediction.label is not None else "No class"
     why = f"<p>{escape(prediction.reason)}</p>" if prediction.reason else ""
     remaining = ", ".join(prediction.conformal_set)
@@ -210,8 +208,21 @@ def _answer(prediction: Prediction, *, file: str = "", picture: bytes = b"") -> 
         f'<p class="class">{escape(said)}</p>{why}{_shares(prediction)}'
         f"<p>Classes that remain possible: {escape(remaining)}</p>"
         f'<p class="soft">Prediction <code>{escape(prediction.id)}</code>, {prediction.latency_ms:.0f} ms</p></div>'
-        f"{image}</section>"
+        f"{image}{_values(values) if values else ''}</section>"
     )
+
+
+def _values(row: Row) -> str:
+    """What was read, so that a slip shows beside the answer."""
+    lines = "".join(
+        f"<dt>{escape(name)}</dt><dd>{'unknown' if value is None else escape(_plain(value))}</dd>"
+        for name, value in row.items()
+    )
+    return f'<div><p class="soft">Values read</p><dl class="values">{lines}</dl></div>'
+
+
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.15g}"
 
 
 def _shares(prediction: Prediction) -> str:

@@ -9,15 +9,15 @@ _PROCESSES = Path("/proc")
 
 def family_megabytes(pid: int) -> float | None:
     """What they hold now; None where the system does not tell."""
-    return sum(map(_kilobytes, _family(pid))) / 1024 if _PROCESSES.is_dir() else None
+    return sum(map(_kilobytes, family_of(pid))) / 1024 if _PROCESSES.is_dir() else None
 
 
-def _family(pid: int) -> list[int]:
+def family_of(pid: int) -> set[int]:
     """A process with all that descend from it."""
-    family, waiting = [], [pid]
+    family, waiting = set[int](), [pid]
     while waiting:
         parent = waiting.pop()
-        family.append(parent)
+        family.add(parent)
         for task in (_PROCESSES / f"{parent}/task").glob("*/children"):
             waiting += map(int, _text(task).split())
     return family

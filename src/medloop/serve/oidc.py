@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from medloop.errors import UserError
@@ -17,7 +18,7 @@ ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 SECONDS = 5
 KEYS_SECONDS = 300
 LEEWAY_SECONDS = 30
-LONGEST_NAME = 100
+MAX_SUBJECT = 90
 
 
 class Tokens:
@@ -50,8 +51,11 @@ class Tokens:
         role = highest_role(claims.get(self._settings.role_claim))
         if role is None:
             return None
-        name = str(claims.get("preferred_username") or claims["sub"])[:LONGEST_NAME]
-        return Key(id=f"oidc:{claims['sub']}"[:LONGEST_NAME], name=name, role=role, created="")
+        # Any other claim can be changed by the person or given to another one.
+        subject = str(claims["sub"])
+        if not subject or len(subject) > MAX_SUBJECT or not subject.isprintable():
+            return None
+        return Key(id=f"oidc:{subject}", name=subject, role=role, created="", expires=_moment(claims["exp"]))
 
     def _claims(self, token: str) -> dict[str, Any]:
         # A text that is no token is no reason to ask the provider.
@@ -75,6 +79,10 @@ class Tokens:
         place = f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration"
         described = self._httpx.get(place, timeout=SECONDS)
         return str(described.raise_for_status().json()["jwks_uri"])
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds + LEEWAY_SECONDS, UTC).isoformat(timespec="microseconds")
 
 
 def highest_role(claim: object) -> Role | None:

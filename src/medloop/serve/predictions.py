@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -18,6 +20,7 @@ from medloop.errors import RejectedInput, UserError
 from medloop.feedback import StoredPrediction
 from medloop.feedback.records import NotFound
 from medloop.serve.answering import Asker
+from medloop.serve.bodies import Body
 from medloop.serve.patients import PatientAnswer
 from medloop.serve.routes import ERRORS, GuardedRoute, HotRoute, takes
 from medloop.serve.schemas import (
@@ -33,12 +36,16 @@ from medloop.serve.schemas import (
     StoredBody,
 )
 from medloop.serve.service import Service
-from medloop.serve.strict_json import checked, parse
-from medloop.serve.uploads import LONGEST_PATIENT, Form, Upload, read_form
+from medloop.serve.strict_json import checked, memory_for, parse
+from medloop.serve.uploads import LONGEST_PATIENT, Form, FormReader, Upload
 
-# Parsed while all others wait; larger pictures go into a form.
-MOST_JSON_BYTES = 16_000_000
-MOST_TOLD = 5
+# Larger pictures go into a form.
+MAX_JSON_BYTES = 16_000_000
+# Read at once, as nobody has to wait long for it.
+SMALL_JSON_BYTES = 65_536
+MAX_ERRORS_SHOWN = 5
+
+Content = TypeVar("Content")
 
 # Multipart has no lists, so a field stands for as many values as it is sent with.
 FORM_PATIENT = f"{PATIENT} Sent once it is that of all files; else it is sent once for each file, in their order."
@@ -75,12 +82,11 @@ async def predict(request: Request) -> Response:
     """
     service = service_of(request)
     service.check()
-    with service.bodies.open(request, most=_most(request)) as body:
-        content = await body.read()
+    with open_body(request) as body:
         if is_form(request):
-            answer = await _only(service, uploads_of(request, content), asker_of(request))
+            answer = await _only(service, await form_of(request, body), asker_of(request))
         else:
-            answer = await _short(service, parse(content), asker_of(request))
+            answer = await _short(service, await _json_of(service, body, _short_of), asker_of(request))
     return json_of(answer)
 
 
@@ -97,14 +103,13 @@ async def predictions(request: Request) -> Response:
     """
     service = service_of(request)
     service.check()
-    with service.bodies.open(request, most=_most(request)) as body:
-        content = await body.read()
+    with open_body(request) as body:
         if is_form(request):
-            return await _many(service, uploads_of(request, content), asker_of(request))
-        parsed = parse(content)
-        if isinstance(parsed, dict) and "features" in parsed:
-            return json_of({"predictions": [await _short(service, parsed, asker_of(request))]})
-        rows: list[Row] = [dict(record) for record in checked(parsed, RecordsBody).records]
+            return await _many(service, await form_of(request, body), asker_of(request))
+        content = await _json_of(service, body, _many_of)
+        if not isinstance(content, RecordsBody):
+            return json_of({"predictions": [await _short(service, content, asker_of(request))]})
+        rows: list[Row] = list(content.records)
         places = [f"records.{number}" for number in range(len(rows))]
         answers = await service.predict_rows(rows, places, asker_of(request))
     return json_of({"predictions": [vars(answer) for answer in answers]})
@@ -168,10 +173,17 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def uploads_of(request: Request, content: bytearray) -> Form:
+def open_body(request: Request, *, most: int = MAX_JSON_BYTES) -> AbstractContextManager[Body]:
+    """The body of a request, to be read as a form with files or, up to `most` bytes, as something else."""
+    return service_of(request).bodies.open(request, most=None if is_form(request) else most)
+
+
+async def form_of(request: Request, body: Body) -> Form:
     """The form of the body; it has at least one file."""
-    most = service_of(request).settings.serve.max_files
-    form = read_form(content, request.headers["content-type"], most=most)
+    reader = FormReader(request.headers["content-type"], most=service_of(request).settings.serve.max_files)
+    async for piece in body.pieces():
+        reader.feed(piece)
+    form = reader.form()
     if not form.files:
         raise RejectedInput("a form must hold at least one file", found="none", hint="choose a file: -F file=@scan.png")
     return form
@@ -192,21 +204,42 @@ def png_of(data: bytes) -> Response:
     return Response(data, media_type="image/png")
 
 
-def _most(request: Request) -> int | None:
-    return None if is_form(request) else MOST_JSON_BYTES
+async def _json_of(service: Service, body: Body, read: Callable[[bytes], Content]) -> Content:
+    """What a JSON body says; a large one is read beside the event loop, one at a time."""
+    content = await body.read()
+    if len(content) <= SMALL_JSON_BYTES:
+        return read(content)
+    body.hold(memory_for(content))
+    return await service.engine.read(partial(read, content))
 
 
-async def _short(service: Service, content: Any, asker: Asker) -> dict[str, Any]:
-    if isinstance(content, dict) and "image" in content:
-        body = checked(content, ImageBody)
-        texts = body.image if isinstance(body.image, list) else [body.image]
-        files = [Upload(name="image", data=_from_base64(text)) for text in texts]
-        return await _only(service, Form(files=files, patients=[body.patient.encode()] if body.patient else []), asker)
-    features = checked(content, FeaturesBody).features
+def _many_of(content: bytes) -> RecordsBody | FeaturesBody | Form:
+    parsed = parse(content)
+    if isinstance(parsed, dict) and "features" in parsed:
+        return _short_form(parsed)
+    return checked(parsed, RecordsBody)
+
+
+def _short_of(content: bytes) -> FeaturesBody | Form:
+    return _short_form(parse(content))
+
+
+def _short_form(parsed: Any) -> FeaturesBody | Form:
+    if not isinstance(parsed, dict) or "image" not in parsed:
+        return checked(parsed, FeaturesBody)
+    body = checked(parsed, ImageBody)
+    texts = body.image if isinstance(body.image, list) else [body.image]
+    files = [Upload(name="image", data=_from_base64(text)) for text in texts]
+    return Form(files=files, patients=[body.patient.encode()] if body.patient else [])
+
+
+async def _short(service: Service, content: FeaturesBody | Form, asker: Asker) -> dict[str, Any]:
+    if isinstance(content, Form):
+        return await _only(service, content, asker)
     predictor = service.serving.predictor
     if predictor.is_image:
         raise RejectedInput("this model takes images", found="features", hint='send a file, or {"image": base64}')
-    (answer,) = await service.predict_rows([predictor.preparer.row_of(features)], ["features"], asker)
+    (answer,) = await service.predict_rows([predictor.preparer.row_of(content.features)], ["features"], asker)
     return vars(answer)
 
 
@@ -236,7 +269,7 @@ async def _one_patient(service: Service, predictor: Predictor, files: Sequence[U
     found = await service.predict_patients(predictor, files, asker, one=True)
     if found.rejected:
         number, error = next(iter(found.rejected.items()))
-        raise error if len(files) == 1 else _named(files[number], error)
+        raise error if len(files) == 1 else _numbered(number, error)
     if found.patients != 1:
         raise RejectedInput(
             "the short form takes the slices of one patient",
@@ -262,7 +295,7 @@ async def _many(service: Service, form: Form, asker: Asker) -> Response:
             if isinstance(answer, Prediction)
         ]
     if len(refused) == len(files):
-        raise _none_usable(files, list(refused.values()))
+        raise _none_usable(list(refused.values()))
     rejected = [
         {"file": files[number].name, "number": number, "message": words_of(error), "hint": error.hint}
         for number, error in refused.items()
@@ -275,15 +308,16 @@ def _body_of(files: Sequence[Upload], one: PatientAnswer) -> dict[str, Any]:
     return {**vars(one.answer.prediction), "patient": one.patient, "slices": slices}
 
 
-def _named(file: Upload, error: RejectedInput) -> RejectedInput:
-    return RejectedInput(error.must, found=f"{file.name}: {error.found}", hint=error.hint)
+def _numbered(number: int, error: RejectedInput) -> RejectedInput:
+    """The error with the number of its file, whose name may be a patient's."""
+    return RejectedInput(error.must, found=f"file {number + 1}: {error.found}", hint=error.hint)
 
 
-def _none_usable(files: Sequence[Upload], errors: Sequence[RejectedInput]) -> RejectedInput:
+def _none_usable(errors: Sequence[RejectedInput]) -> RejectedInput:
     if len(errors) == 1:
         return errors[0]
-    told = [f"{file.name}: {error.found}" for file, error in zip(files, errors, strict=True)]
-    return RejectedInput(errors[0].must, found="; ".join(told[:MOST_TOLD]), hint=errors[0].hint)
+    found = [f"file {number}: {error.found}" for number, error in enumerate(errors[:MAX_ERRORS_SHOWN], 1)]
+    return RejectedInput(errors[0].must, found="; ".join(found), hint=errors[0].hint)
 
 
 def _stored(request: Request, prediction: str) -> StoredPrediction:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import weakref
+from collections import Counter
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MOST_HEAD_BYTES = 65_536
-MOST_CONNECTIONS = 2_000
+MAX_HEAD_BYTES = 65_536
+# Descriptors that connections must leave: for files, the database, decoders, and what one look at the listener accepts.
+RESERVED_DESCRIPTORS = 256
+BACKLOG = 128
+# Refused connections that are kept for a moment, so that their senders get to read why.
+MAX_LINGERING = 64
+LINGER_SECONDS = 1.0
 
 
 def refusal(status: str, **content: str) -> bytes:
@@ -26,6 +33,43 @@ FULL = refusal(
 NO_HTTP = refusal(
     "400 Bad Request", error="InvalidRequest", message="this is no HTTP", hint="see /docs for the form of a request"
 )
+
+
+class Connections:
+    """How many connections a process takes, in all and from one address."""
+
+    def __init__(self, *, most: int, per_address: int) -> None:
+        self._most, self._per_address = most, per_address
+        self._count = 0
+        self._by_address: Counter[str] = Counter()
+        self.lingering = 0
+
+    def take(self, address: str) -> bool:
+        """Whether there is room for one more from this address, which then counts."""
+        if self._count >= self._most or self._by_address[address] >= self._per_address:
+            return False
+        self._count += 1
+        self._by_address[address] += 1
+        return True
+
+    def give_back(self, address: str) -> None:
+        """One from this address has ended."""
+        self._count -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+
+def room_for(connections: int, *, per_address: int | None) -> Connections:
+    """Room for so many connections, as far as the system lets this process have descriptors for them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + RESERVED_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    most = connections if soft == resource.RLIM_INFINITY else min(connections, soft - RESERVED_DESCRIPTORS)
+    most = max(1, most)
+    return Connections(most=most, per_address=min(most, per_address or max(1, most // 2)))
 
 
 class WholeAnswers:
@@ -67,9 +111,11 @@ class WholeAnswers:
 class GuardedProtocol(HttpToolsProtocol):
     """Ends connections whose request line and headers are too long or too slow, and refuses too many of them."""
 
-    def __init__(self, *args: Any, head_seconds: float = 10.0, **options: Any) -> None:
+    def __init__(self, *args: Any, room: Connections, head_seconds: float = 10.0, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._head_seconds = head_seconds
+        self._room, self._head_seconds = room, head_seconds
+        self._address = ""
+        self._is_refused = False
         self._head_bytes, self._in_head = 0, True
         self._timer: asyncio.TimerHandle | None = None
 
@@ -77,23 +123,41 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._answers = WholeAnswers(transport, self)
         self.transport = cast("asyncio.Transport", self._answers)
-        self._timer = self.loop.call_later(self._head_seconds, self._cut)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.write(FULL)
-            transport.close()
+        self._address = self.client[0] if self.client else ""
+        if self._room.take(self._address):
+            self._timer = self.loop.call_later(self._head_seconds, self._cut)
+        else:
+            self._refuse(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._is_refused:
+            self._room.lingering -= 1
+        else:
+            self._room.give_back(self._address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            # Closed before it was read, it would take the answer with it.
+            self._cut()
         if self.transport.is_closing():
             return
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MOST_HEAD_BYTES:
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._cut()
+
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        self._is_refused = True
+        self._room.lingering += 1
+        transport.write(FULL)
+        if self._room.lingering <= MAX_LINGERING:
+            transport.write_eof()
+            self._timer = self.loop.call_later(LINGER_SECONDS, self._cut)
+        else:
+            transport.close()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn calls it
         self.transport.write(NO_HTTP)

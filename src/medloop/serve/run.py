@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import logging
+import multiprocessing
+import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -15,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from medloop.errors import UserError
 from medloop.feedback import open_feedback
+from medloop.feedback.records import now
 from medloop.registry.mirror import open_store
 from medloop.registry.store import ModelStore
 from medloop.serve.champion import Serving, Watcher, load_serving
@@ -24,9 +31,14 @@ from medloop.settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from medloop.feedback.keys import Keys
     from medloop.serve.service import Service
 
+log = logging.getLogger("medloop.serve")
+
 KEEP_ALIVE_SECONDS = 30
+# What a worker may take beyond its drain before it is ended whatever it does.
+END_SECONDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +72,23 @@ def run_service(
     if not serve.auth:
         check_address(serve.host)
     plan = Plan(settings=settings.model_copy(update={"serve": serve}), folder=folder, bundle=bundle)
-    app = build_app(plan)
-    service: Service = app.state.service
-    secret = service.feedback.keys.first_admin() if serve.auth else None
-    with listen(serve.host, serve.port) as listener:
+    with bind(serve.host, serve.port) as listener:
+        app = build_app(plan)
+        service: Service = app.state.service
+        start_listening(listener)
         say(f"serving {service.serving.predictor.meta['name']} on {address_of(listener)} (/docs; Ctrl-C ends it)")
-        if secret:
-            say(f"the first admin key, shown this once: {secret}")
-            say("in a browser: any name, and the key as the password; more keys: `medloop keys create`")
+        if serve.auth:
+            _tell_of_keys(service.feedback.keys, say)
         _serve(plan, app, listener)
+
+
+def _tell_of_keys(keys: Keys, say: Callable[[str], None]) -> None:
+    """Make the first key, which nobody could use if the service did not listen by now, or say how to get one."""
+    if secret := keys.first_admin():
+        say(f"the first admin key, shown this once: {secret}")
+        say("in a browser: any name, and the key as the password; more keys: `medloop keys create`")
+    elif not any(key.is_valid(at=now()) for key in keys.list()):
+        say("no key is valid, so nobody is let in; make one: `medloop keys create NAME --role admin`")
 
 
 def build_app(plan: Plan) -> FastAPI:
@@ -115,7 +135,20 @@ def build_worker(plan: Plan) -> FastAPI:
     from medloop.serve.logs import log_to_stderr
 
     log_to_stderr()
+    threading.Thread(target=_end_with_parent, args=[plan], name="medloop-parent", daemon=True).start()
     return build_app(plan)
+
+
+def _end_with_parent(plan: Plan) -> None:
+    """Nobody could end or replace a worker whose parent was killed, and it would keep the port."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    log.error("the parent process has ended, so this one ends, too")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(plan.settings.serve.drain_seconds + END_SECONDS)
+    os._exit(1)
 
 
 def known_hosts(settings: Settings) -> tuple[str, ...] | None:
@@ -131,12 +164,14 @@ def _serve(plan: Plan, app: FastAPI, listener: socket.socket) -> None:
 
     from medloop.serve.logs import log_to_stderr
     from medloop.serve.measures import sharing
-    from medloop.serve.protocol import GuardedProtocol
+    from medloop.serve.protocol import BACKLOG, GuardedProtocol, room_for
     from medloop.serve.shadowing import Shadowing
 
     serve = plan.settings.serve
+    room = room_for(serve.max_connections, per_address=serve.max_connections_per_address)
     options: dict[str, Any] = {
-        "http": partial(GuardedProtocol, head_seconds=serve.head_seconds),
+        "http": partial(GuardedProtocol, room=room, head_seconds=serve.head_seconds),
+        "backlog": BACKLOG,
         "ws": "none",
         "log_config": None,
         "access_log": False,
@@ -158,22 +193,37 @@ def _serve(plan: Plan, app: FastAPI, listener: socket.socket) -> None:
             Multiprocess(config, sockets=[listener]).run()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that nobody else listens on."""
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind)
+def bind(host: str, port: int) -> socket.socket:
+    """A socket with this address, on which nobody listens yet."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
-        listener.listen()
     except OSError as error:
         listener.close()
-        raise UserError(
-            "the service needs a port that it may listen on",
-            found=f"{host} port {port}: {error.strerror}",
-            hint="choose another: `medloop serve --port 8001`",
-        ) from error
+        raise _cannot_listen(host, port, error) from error
     return listener
+
+
+def start_listening(listener: socket.socket) -> None:
+    """Take connections from now on."""
+    try:
+        listener.listen()
+    except OSError as error:
+        host, port, *_ = listener.getsockname()
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> UserError:
+    return UserError(
+        "the service needs a port that it may listen on",
+        found=f"{host} port {port}: {error.strerror}",
+        hint="choose another: `medloop serve --port 8001`",
+    )
 
 
 def address_of(listener: socket.socket) -> str:

@@ -14,7 +14,7 @@ from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput
 from medloop.feedback import FeedbackAway
 from medloop.registry.store import ModelStore
-from medloop.serve.access import Access, Bucket, Finder
+from medloop.serve.access import Access, Bucket
 from medloop.serve.answering import MOST_PICTURES, Answering, Asker
 from medloop.serve.answers import Answer
 from medloop.serve.bodies import Bodies
@@ -25,15 +25,15 @@ from medloop.serve.oidc import Tokens
 from medloop.serve.patients import PatientAnswering, PatientAnswers
 from medloop.serve.shadow_report import figures_of, file_of
 from medloop.serve.uploads import Upload
-from medloop.settings import ServeSettings, Settings
+from medloop.settings import Settings
 
 if TYPE_CHECKING:
     from medloop.feedback.store import Feedback
 
 log = logging.getLogger("medloop.serve")
 
-# Refusals a second that the journal takes; whoever tries keys must not fill it.
-MOST_NOTES = 100.0
+# Refusals that the journal takes: so many at once, then so many a second; whoever tries keys must not fill it.
+MAX_NOTES, NOTES_A_SECOND = 100.0, 1.0
 
 
 class Service:
@@ -56,9 +56,14 @@ class Service:
         key = settings.patient_key.get_secret_value().encode() if settings.patient_key else feedback.patient_key
         self.patients = PatientAnswering(self.engine, feedback, key=key, keep=settings.feedback.keep_inputs)
         self.bodies = Bodies(most_mib=limits.max_body_mib, all_mib=limits.max_bodies_mib, seconds=limits.body_seconds)
-        find = finder_of(limits, feedback) if limits.auth else None
-        self.access = Access(find, rate=limits.rate_limit / limits.workers, refused=self._note_refusal)
-        self._notes = Bucket(MOST_NOTES)
+        self.access = Access(
+            feedback.keys if limits.auth else None,
+            tokens=Tokens(limits.oidc) if limits.auth and limits.oidc else None,
+            rate=limits.rate_limit / limits.workers,
+            wrong_rate=limits.wrong_key_limit / limits.workers,
+            refused=self._note_refusal,
+        )
+        self._notes = Bucket(NOTES_A_SECOND, size=MAX_NOTES)
         self._serving: Serving | None = None
         if serving:
             self.take(serving)
@@ -153,14 +158,6 @@ class Service:
     def _note_refusal(self, status: str, key: str, route: str) -> None:
         if self._notes.take():
             self.note("refusal", {"status": status, "key": key, "route": route})
-
-
-def finder_of(limits: ServeSettings, feedback: Feedback) -> Finder:
-    """Who has a secret: the holder of a key, or whoever the identity provider vouches for where there is one."""
-    if limits.oidc is None:
-        return feedback.keys.find
-    tokens = Tokens(limits.oidc)
-    return lambda secret: feedback.keys.find(secret) if secret.startswith("ml_") else tokens.find(secret)
 
 
 def no_model() -> BrokenBundle:

@@ -10,13 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from medloop.errors import RejectedInput
+from medloop.serve.refusals import TooLarge
 
 Body = TypeVar("Body", bound=BaseModel)
 
-
-def read_json(content: bytes | bytearray, model: type[Body]) -> Body:
-    """A body as the model."""
-    return checked(parse(content), model)
+MAX_KEYS = 10_000
+MAX_VALUES = 1_000_000
+# An entry of a dict, its number, and the copies that validation makes.
+VALUE_BYTES = 200
 
 
 def checked(content: Any, model: type[Body]) -> Body:
@@ -30,7 +31,7 @@ def checked(content: Any, model: type[Body]) -> Body:
         raise RequestValidationError(problems) from error
 
 
-def parse(content: bytes | bytearray) -> Any:
+def parse(content: bytes) -> Any:
     """The JSON value."""
     try:
         return json.loads(content, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
@@ -44,13 +45,30 @@ def parse(content: bytes | bytearray) -> Any:
         raise RejectedInput("numbers must be finite", found="far too many digits", hint="send a number") from error
 
 
+def memory_for(content: bytes) -> int:
+    """About the most that the value of some JSON takes beside it: its texts again, and an object for each value."""
+    values = content.count(b",")
+    if values > MAX_VALUES:
+        raise TooLarge(f"a JSON body has at most {MAX_VALUES:,} values", found=f"{values:,}", hint="send less at once")
+    return 2 * len(content) + VALUE_BYTES * values
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise RejectedInput(
+            f"a JSON object has at most {MAX_KEYS:,} keys", found=f"{len(pairs):,}", hint="send fewer columns"
+        )
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RejectedInput("a key must stand once", found=f"'{twice[:40]}' stands twice", hint="send each key once")
+        raise RejectedInput(
+            "a key must stand once", found=f"'{_repeated(pairs)[:40]}' stands twice", hint="send each key once"
+        )
     return content
+
+
+def _repeated(pairs: list[tuple[str, Any]]) -> str:
+    seen: set[str] = set()
+    return next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
 
 
 def _constant(name: str) -> NoReturn:

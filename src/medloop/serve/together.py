@@ -50,18 +50,26 @@ class Together(Generic[Asked, Given]):
 
     def _work(self) -> None:
         if taken := self._take():
-            futures = [future for _, future in taken]
-            loop = futures[0].get_loop()
-            try:
-                outcomes = self._answer([asked for asked, _ in taken])
-                told = list(zip(futures, outcomes.all, strict=True))
-            except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-                loop.call_soon_threadsafe(_tell, [(future, error) for future in futures])
-                return
-            if refused := [one for one in told if isinstance(one[1], Exception)]:
-                loop.call_soon_threadsafe(_tell, refused)
-            if given := [one for one in told if not isinstance(one[1], Exception)]:
-                outcomes.durable.add_done_callback(partial(_pass_on, loop, given))
+            self._answer_together(taken)
+
+    def _answer_together(self, taken: Sequence[tuple[Asked, asyncio.Future[Given]]]) -> None:
+        futures = [future for _, future in taken]
+        loop = futures[0].get_loop()
+        try:
+            outcomes = self._answer([asked for asked, _ in taken])
+            told = list(zip(futures, outcomes.all, strict=True))
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+            if len(taken) > 1:
+                # One of them is the trouble; the others have no part in it.
+                for one in taken:
+                    self._answer_together([one])
+            else:
+                loop.call_soon_threadsafe(_tell, [(futures[0], error)])
+            return
+        if refused := [one for one in told if isinstance(one[1], Exception)]:
+            loop.call_soon_threadsafe(_tell, refused)
+        if given := [one for one in told if not isinstance(one[1], Exception)]:
+            outcomes.durable.add_done_callback(partial(_pass_on, loop, given))
 
     def _take(self) -> list[tuple[Asked, asyncio.Future[Given]]]:
         """The first that waits and those behind it that can join it, as many as leaves the other threads theirs."""

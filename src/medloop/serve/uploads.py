@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 255
 LONGEST_PATIENT = 200
+# The headers of one part; the rest of a body is files, which have their own limits.
+MAX_PART_HEAD_BYTES = 16_384
 PATIENT = "patient"
 
 
@@ -68,45 +70,50 @@ def _unreadable(found: str) -> RejectedInput:
 @dataclass(kw_only=True)
 class _Part:
     head: dict[bytes, bytes] = field(default_factory=dict)
-    data: bytearray = field(default_factory=bytearray)
+    pieces: list[bytes] = field(default_factory=list)
 
 
-def read_form(body: bytes | bytearray, content_type: str, *, most: int) -> Form:
-    """Every file of the body, in order, and the fields `patient`; others, or where none was chosen, are passed over."""
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser
+class FormReader:
+    """Reads a multipart body piece by piece as it arrives, so that each file is held once."""
 
-    parts = _Parts(most)
-    try:
-        parser = MultipartParser(_boundary(content_type), parts.callbacks())
-        parser.write(bytes(body))
-        parser.finalize()
-    except FormParserError:
-        raise _malformed() from None
-    if not parts.ended:
-        raise _malformed()
-    form = Form(files=[])
-    for part in parts.all:
-        field_name, name = _names(part.head.get(b"content-disposition", b""))
-        if name is not None and (name or part.data):
-            form.files.append(Upload(name=name[:LONGEST_NAME], data=bytes(part.data)))
-        elif name is None and field_name == PATIENT:
-            form.patients.append(bytes(part.data))
-    if len(form.files) > most:
-        raise _too_many(most)
-    return form
+    def __init__(self, content_type: str, *, most: int) -> None:
+        from python_multipart.multipart import MultipartParser
 
-
-class _Parts:
-    """Gathers what the parser finds."""
-
-    def __init__(self, most: int) -> None:
-        self.all: list[_Part] = []
-        self.ended = False
         self._most = most
-        self._name, self._value = bytearray(), bytearray()
+        self._parts: list[_Part] = []
+        self._ended = False
+        self._name, self._value, self._head_bytes = bytearray(), bytearray(), 0
+        self._parser = MultipartParser(_boundary(content_type), self._callbacks())
 
-    def callbacks(self) -> MultipartCallbacks:
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece of the body."""
+        from python_multipart.exceptions import FormParserError
+
+        try:
+            self._parser.write(piece)
+        except FormParserError:
+            raise _malformed() from None
+
+    def form(self) -> Form:
+        """Every file in order, and the fields `patient`; others, or where none was chosen, are passed over."""
+        self._parser.finalize()
+        if not self._ended:
+            raise _malformed()
+        form = Form(files=[])
+        for part in self._parts:
+            field_name, name = _names(part.head.get(b"content-disposition", b""))
+            data = b"".join(part.pieces)
+            # Else a large file would be held twice.
+            part.pieces.clear()
+            if name is not None and (name or data):
+                form.files.append(Upload(name=name[:LONGEST_NAME], data=data))
+            elif name is None and field_name == PATIENT:
+                form.patients.append(data)
+        if len(form.files) > self._most:
+            raise _too_many(self._most)
+        return form
+
+    def _callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._begin,
             "on_part_data": self._data,
@@ -118,25 +125,32 @@ class _Parts:
 
     def _begin(self) -> None:
         # A file and its patient each.
-        if len(self.all) >= 2 * self._most:
+        if len(self._parts) >= 2 * self._most:
             raise _too_many(self._most)
-        self.all.append(_Part())
+        self._parts.append(_Part())
+        self._head_bytes = 0
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        self.all[-1].data += data[start:end]
+        self._parts[-1].pieces.append(data[start:end])
 
     def _header_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
+        self._name += self._counted(data[start:end])
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
+        self._value += self._counted(data[start:end])
+
+    def _counted(self, text: bytes) -> bytes:
+        self._head_bytes += len(text)
+        if self._head_bytes > MAX_PART_HEAD_BYTES:
+            raise _malformed()
+        return text
 
     def _header_end(self) -> None:
-        self.all[-1].head[bytes(self._name).lower()] = bytes(self._value)
+        self._parts[-1].head[bytes(self._name).lower()] = bytes(self._value)
         self._name, self._value = bytearray(), bytearray()
 
     def _end(self) -> None:
-        self.ended = True
+        self._ended = True
 
 
 def _boundary(content_type: str) -> bytes:

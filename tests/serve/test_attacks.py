@@ -1,0 +1,228 @@
+"""What once brought the service down: each is done to a real one, which others go on using meanwhile."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from medloop.feedback import open_feedback
+from medloop.settings import FeedbackSettings
+from tests.bundle.image_bundles import png
+from tests.serve.processes import Running, serving
+
+BODY = {"features": [50, 10.0, 1.0, 0, "left", "I"]}
+# Others wait for milliseconds; what the attacks took before is minutes.
+MOST_SECONDS = 30.0
+MEBIBYTE = 1 << 20
+
+
+def with_settings(folder: Path, **serve: object) -> Path:
+    (folder / "config.yaml").write_text(yaml.safe_dump({"serve": {"log_requests": False, **serve}}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = with_settings(tmp_path_factory.mktemp("attacked"), body_seconds=600)
+    with serving("--bundle", golden, "--no-auth", cwd=folder) as running:
+        yield running
+
+
+def many_keys(count: int, *, last: str) -> bytes:
+    return b"{" + b",".join(b'"%x":0' % number for number in range(count)) + b',"' + last.encode() + b'":0}'
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        (many_keys(9_999, last="270e"), 422, "'270e' stands twice"),
+        (many_keys(60_000, last="0"), 422, "at most 10,000 keys"),
+        (many_keys(1_200_000, last="0"), 413, "at most 1,000,000 values"),
+        (b'{"records":[' + b",".join([many_keys(9_000, last="0")] * 20) + b"]}", 422, "'0' stands twice"),
+        (b'{"features":[' + b"1," * 7_000_000 + b"1]}", 413, "at most 1,000,000 values"),
+        (b"[" * 15_000_000, 422, "flat"),
+        (b'{"image":"' + b"A" * 15_000_000 + b'"}', 422, "takes records"),
+    ],
+    ids=["a repeated key", "60,000 keys", "1.2 million keys", "20 objects", "7 million values", "deep", "one text"],
+)
+@pytest.mark.parametrize("path", ["/predict", "/v1/predictions"])
+def test_nobody_waits_for_a_large_json_body(path: str, body: bytes, status: int, told: str, service: Running) -> None:
+    ended = threading.Event()
+
+    def others() -> None:
+        with httpx.Client(base_url=service.address, trust_env=False, timeout=MOST_SECONDS) as client:
+            while not ended.is_set():
+                assert client.get("/healthz").status_code == 200
+
+    with ThreadPoolExecutor(1) as pool, service.client() as client:
+        healthy = pool.submit(others)
+        try:
+            answer = client.post(path, content=body)
+        finally:
+            ended.set()
+        healthy.result()
+    assert answer.status_code == status
+    if path == "/predict" or "image" not in body[:20].decode():
+        assert told in answer.json()["message"]
+
+
+def test_a_bad_value_of_one_fails_nobody_that_is_answered_together_with_it(service: Running) -> None:
+    form = {"age (years)": "50", "Größe, cm": "10", "c0": "nan", "one": "0", "label": "left", "prepare/variable": ""}
+
+    def ask(number: int) -> tuple[str, int]:
+        with service.client() as client:
+            if number % 2:
+                return "page", client.post("/", data=form).status_code
+            return "others", client.post("/predict", json=BODY).status_code
+
+    with ThreadPoolExecutor(24) as pool:
+        found = Counter(pool.map(ask, range(240)))
+    assert found == {("page", 200): 120, ("others", 200): 120}
+
+
+@contextmanager
+def silent_connections(port: int, count: int) -> Iterator[None]:
+    """Connections that send nothing; refused ones count, too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with ExitStack() as stack:
+            for _ in range(count):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def from_address(address: str, service: Running) -> httpx.Client:
+    transport = httpx.HTTPTransport(local_address=address)
+    return httpx.Client(base_url=service.address, transport=transport, timeout=120)
+
+
+def test_1100_silent_connections_take_no_descriptor_that_answers_need(golden: Path, tmp_path: Path) -> None:
+    folder = with_settings(tmp_path, head_seconds=600)
+    with (
+        serving("--bundle", golden, "--no-auth", cwd=folder, descriptors=1024) as service,
+        from_address("127.0.0.1", service) as before,
+    ):
+        assert before.post("/predict", json=BODY).status_code == 200
+        with silent_connections(service.port, 1100):
+            assert [before.post("/predict", json=BODY).status_code for _ in range(20)] == [200] * 20
+            assert before.get("/readyz").status_code == 200
+            with from_address("127.0.0.2", service) as elsewhere:
+                assert elsewhere.post("/predict", json=BODY).status_code == 200
+            with from_address("127.0.0.1", service) as refused:
+                answer = refused.get("/healthz")
+                assert (answer.status_code, answer.json()["error"]) == (503, "Busy")
+                assert "retry-after" in answer.headers
+        with from_address("127.0.0.1", service) as after:
+            assert after.post("/predict", json=BODY).status_code == 200
+
+
+def test_wrong_keys_lock_nobody_out(golden: Path, tmp_path: Path) -> None:
+    with closing(open_feedback(FeedbackSettings(), root=tmp_path)) as feedback:
+        secrets = [feedback.keys.create(f"ward {number}", "reader")[1] for number in range(20)]
+    ended = threading.Event()
+
+    def guess(service: Running) -> Counter[int]:
+        found: Counter[int] = Counter()
+        with service.client(key="") as client:
+            while not ended.is_set():
+                key = f"ml_{len(found):012x}_{sum(found.values())}"
+                found[client.get("/v1/model", headers={"X-API-Key": key}).status_code] += 1
+        return found
+
+    with serving("--bundle", golden, cwd=with_settings(tmp_path)) as service, ThreadPoolExecutor(8) as pool:
+        guesses = [pool.submit(guess, service) for _ in range(8)]
+        try:
+            for secret in secrets:
+                with service.client(key=secret) as client:
+                    assert [client.get("/v1/model").status_code for _ in range(20)] == [200] * 20
+        finally:
+            ended.set()
+        found = sum((one.result() for one in guesses), Counter[int]())
+    assert set(found) == {401, 429}
+    # Of this many guesses most are not even told that they are wrong, and the journal takes few.
+    with closing(open_feedback(FeedbackSettings(), root=tmp_path)) as feedback:
+        refusals = feedback.journal.entries(kind="refusal", limit=1000)
+    assert 0 < len(refusals) < sum(found.values())
+
+
+def test_uploads_are_held_once(image_bundle: Path, tmp_path: Path) -> None:
+    noise = png(np.random.default_rng(3).integers(0, 256, (1900, 1900, 3), dtype=np.uint8))
+    limit, count = 200, 18
+    assert 170 < len(noise) * count / MEBIBYTE < limit
+    folder = with_settings(tmp_path, max_bodies_mib=limit, threads=1)
+    start, end = body_of(noise)
+    with serving("--bundle", image_bundle, "--no-auth", cwd=folder) as service, ExitStack() as stack:
+        with service.client() as client:
+            assert client.post("/v1/predictions", files={"files": ("a.png", noise)}).status_code == 200
+        before = megabytes(service, "VmRSS")
+        senders = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=600))
+            for _ in range(count)
+        ]
+        for sender in senders:
+            sender.sendall(start)
+        # All are there before any of them is whole, and so all are held together.
+        for sender in senders:
+            sender.sendall(end)
+        answers = [sender.recv(12) for sender in senders]
+        assert answers == [b"HTTP/1.1 200"] * count
+        assert megabytes(service, "VmHWM") - before < limit * 1.5
+
+
+def body_of(picture: bytes) -> tuple[bytes, bytes]:
+    """A request with one picture, but for its last bytes, and those."""
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    content = part + picture + b"\r\n--x--\r\n"
+    head = (
+        "POST /v1/predictions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content[:-4], content[-4:]
+
+
+def megabytes(service: Running, name: str) -> float:
+    """What the service's process holds (VmRSS), or has held at most (VmHWM)."""
+    lines = Path(f"/proc/{service.process.pid}/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def test_more_than_fits_is_told_to_come_again(image_bundle: Path, tmp_path: Path) -> None:
+    folder = with_settings(tmp_path, max_bodies_mib=4)
+    start, end = body_of(bytes(3 * MEBIBYTE))
+    with serving("--bundle", image_bundle, "--no-auth", cwd=folder) as service:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=600) as first:
+            first.sendall(start)
+            with service.client() as client:
+                # Until the first is there, the second one fits.
+                while (answer := client.post("/predict", files={"file": bytes(2 * MEBIBYTE)})).status_code == 422:
+                    pass
+            assert (answer.status_code, answer.json()["error"]) == (503, "Busy")
+            first.sendall(end)
+            assert first.recv(12) == b"HTTP/1.1 422"
+        with service.client() as client:
+            assert client.post("/predict", files={"file": bytes(2 * MEBIBYTE)}).status_code == 422
+
+
+def test_many_headers_in_a_part_take_no_memory(service: Running) -> None:
+    headers = b"".join(b"h%d: x\r\n" % number for number in range(100_000))
+    body = b"--x\r\n" + headers + b"\r\n\r\n--x--\r\n"
+    with service.client() as client:
+        answer = client.post("/predict", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
+        assert answer.status_code == 422
+        assert "well formed" in answer.json()["message"]
+        assert client.post("/predict", content=json.dumps(BODY)).status_code == 200
