@@ -40,22 +40,23 @@ def service(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-def many_keys(count: int, *, last: str) -> bytes:
-    return b"{" + b",".join(b'"%x":0' % number for number in range(count)) + b',"' + last.encode() + b'":0}'
+def many_keys(count: int) -> bytes:
+    """An object whose last key stands twice."""
+    return b"{" + b",".join(b'"%x":0' % min(number, count - 1) for number in range(count + 1)) + b"}"
 
 
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        (many_keys(9_999, last="270e"), 422, "'270e' stands twice"),
-        (many_keys(60_000, last="0"), 422, "at most 10,000 keys"),
-        (many_keys(1_200_000, last="0"), 413, "at most 1,000,000 values"),
-        (b'{"records":[' + b",".join([many_keys(9_000, last="0")] * 20) + b"]}", 422, "'0' stands twice"),
+        (many_keys(9_999), 422, "'270e' stands twice"),
+        (many_keys(60_000), 422, "at most 10,000 keys"),
+        (many_keys(1_200_000), 413, "at most 1,000,000 values"),
+        (b'{"records":[' + b",".join([many_keys(9_000)] * 20) + b"]}", 422, "'2327' stands twice"),
         (b'{"features":[' + b"1," * 7_000_000 + b"1]}", 413, "at most 1,000,000 values"),
         (b"[" * 15_000_000, 422, "flat"),
         (b'{"image":"' + b"A" * 15_000_000 + b'"}', 422, "takes records"),
     ],
-    ids=["a repeated key", "60,000 keys", "1.2 million keys", "20 objects", "7 million values", "deep", "one text"],
+    ids=["a repeated key", "60000 keys", "1.2 million keys", "20 objects", "7 million values", "deep", "one text"],
 )
 @pytest.mark.parametrize("path", ["/predict", "/v1/predictions"])
 def test_nobody_waits_for_a_large_json_body(path: str, body: bytes, status: int, told: str, service: Running) -> None:

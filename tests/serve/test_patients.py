@@ -194,7 +194,7 @@ def stored(root: Path) -> int:
 
 UNUSED: dict[str, tuple[list[bytes], str]] = {
     "two patients": (SLICES[:2], "one patient"),
-    "a file that is none": ([SLICES[0], b"%PDF-1.7"], "slice1.png: a PDF"),
+    "a file that is none": ([SLICES[0], b"%PDF-1.7"], "file 2: a PDF"),
 }
 
 

@@ -125,8 +125,10 @@ def test_where_no_key_is_valid_the_start_says_how_to_make_one(golden: Path, tmp_
         assert "`medloop keys create NAME --role admin`" in service.rest()
 
 
-def test_workers_end_when_their_parent_is_killed_and_the_port_is_free_again(golden: Path, tmp_path: Path) -> None:
-    with serving("--bundle", golden, "--workers", 2, "--no-auth", cwd=tmp_path) as service:
+def test_workers_and_decoders_end_when_their_parent_is_killed_and_the_port_is_free_again(
+    image_bundle: Path, tmp_path: Path
+) -> None:
+    with serving("--bundle", image_bundle, "--workers", 2, "--no-auth", cwd=tmp_path) as service:
         with service.client() as client:
             assert client.get("/readyz").status_code == 200
         workers = family_of(service.process.pid) - {service.process.pid}
@@ -134,7 +136,7 @@ def test_workers_end_when_their_parent_is_killed_and_the_port_is_free_again(gold
         service.process.kill()
         service.process.wait()
         wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
-        with serving("--bundle", golden, "--no-auth", "--port", service.port, cwd=tmp_path) as again:
+        with serving("--bundle", image_bundle, "--no-auth", "--port", service.port, cwd=tmp_path) as again:
             assert again.port == service.port
 
 

@@ -23,13 +23,19 @@ class Bodies:
         self._held = 0
 
     @contextmanager
+    def share(self) -> Iterator[Share]:
+        """What one request holds, until it is answered."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            share.end()
+
+    @contextmanager
     def open(self, request: Request, *, most: int | None = None) -> Iterator[Body]:
         """A body to read, which counts as held until the request is answered."""
-        body = Body(self, request, most=min(self._most, most or self._most), seconds=self._seconds)
-        try:
-            yield body
-        finally:
-            self._held -= body.held
+        with self.share() as share:
+            yield Body(share, request, most=min(self._most, most or self._most), seconds=self._seconds)
 
     def take(self, size: int) -> None:
         """Counts bytes as held, or raises Busy where there is no memory for them."""
@@ -37,13 +43,37 @@ class Bodies:
             raise Busy("the memory for bodies is taken")
         self._held += size
 
+    def give_back(self, size: int) -> None:
+        """Counts bytes as held no more."""
+        self._held -= size
+
+
+class Share:
+    """The bytes that one request holds."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies, self._held, self._ended = bodies, 0, False
+
+    def hold(self, size: int) -> None:
+        """Count so many more, or raise Busy where there is no memory for them."""
+        if self._ended:
+            raise Busy("the request has ended")
+        self._bodies.take(size)
+        self._held += size
+
+    def end(self) -> None:
+        """Give all of them back."""
+        self._bodies.give_back(self._held)
+        self._held, self._ended = 0, True
+
 
 class Body:
     """One request's body."""
 
-    def __init__(self, bodies: Bodies, request: Request, *, most: int, seconds: float) -> None:
-        self._bodies, self._request, self._most, self._seconds = bodies, request, most, seconds
-        self._read = self.held = 0
+    def __init__(self, share: Share, request: Request, *, most: int, seconds: float) -> None:
+        self._share, self._request, self._most, self._seconds = share, request, most, seconds
+        self._read = 0
+        self.hold = share.hold
 
     async def read(self) -> bytes:
         """All of it."""
@@ -74,11 +104,6 @@ class Body:
             ) from None
         except ClientDisconnect:
             raise RejectedInput("a body must be whole", found="a closed connection", hint="send it again") from None
-
-    def hold(self, size: int) -> None:
-        """Count what is made of the body as held, too, or raise Busy where there is no memory for it."""
-        self._bodies.take(size)
-        self.held += size
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"a body must have at most {self._most:,} bytes", found="more", hint="send less at once")

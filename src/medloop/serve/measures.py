@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,12 @@ def forget_ended(folder: Path) -> None:
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:
-            mark_process_dead(int(process), path=str(folder))  # type: ignore[no-untyped-call]
+            # Another process may be about it, too.
+            with suppress(FileNotFoundError):
+                mark_process_dead(int(process), path=str(folder))  # type: ignore[no-untyped-call]
+        except PermissionError:
+            # It lives, as another user's.
+            continue
 
 
 def reason_of(sentence: str) -> str:

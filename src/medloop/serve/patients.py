@@ -19,6 +19,7 @@ from medloop.errors import RejectedInput
 from medloop.feedback import Answered, Slice
 from medloop.serve.answering import MOST_PICTURES, Asker
 from medloop.serve.answers import Answer
+from medloop.serve.bodies import Bodies, Share
 from medloop.serve.engine import Engine
 from medloop.serve.uploads import Upload
 from medloop.storage import sha256_bytes
@@ -67,20 +68,33 @@ class _Seen:
     whose: str | None
     seconds: float
 
+    @property
+    def size(self) -> int:
+        """The bytes that it holds, but for those of its file."""
+        return self.picture.pixels.nbytes + len(self.kept.png or b"")
+
 
 class PatientAnswering:
     """Brings the slices of a request together by their patients; other requests come in between two pieces of work."""
 
-    def __init__(self, engine: Engine, feedback: Feedback, *, key: bytes, keep: bool) -> None:
-        self._engine, self._feedback, self._key, self._keep = engine, feedback, key, keep
+    def __init__(self, engine: Engine, feedback: Feedback, bodies: Bodies, *, key: bytes, keep: bool) -> None:
+        self._engine, self._feedback, self._bodies, self._key, self._keep = engine, feedback, bodies, key, keep
 
     async def answer(self, predictor: Predictor, files: Sequence[Upload], asker: Asker, *, one: bool) -> PatientAnswers:
         """One answer a patient, in the order in which they first appear, once they are durable.
 
         Asked for `one`, it answers nothing where there is anything but one patient whose files are all sound.
         """
+        # The pictures that are to be kept stay until the answer is stored.
+        with self._bodies.share() as share:
+            return await self._answer(predictor, files, asker, share, one=one)
+
+    async def _answer(
+        self, predictor: Predictor, files: Sequence[Upload], asker: Asker, share: Share, *, one: bool
+    ) -> PatientAnswers:
         room = asyncio.Semaphore(MOST_PICTURES * self._engine.threads)
-        seen = await asyncio.gather(*(self._see(predictor, number, file, room) for number, file in enumerate(files)))
+        looks = (self._see(predictor, number, file, room, share) for number, file in enumerate(files))
+        seen = await asyncio.gather(*looks)
         slices, rejected = self._by_patient(files, seen)
         if one and (rejected or len(slices) != 1):
             return PatientAnswers(answers=(), patients=len(slices), rejected=rejected)
@@ -90,7 +104,7 @@ class PatientAnswering:
         return PatientAnswers(answers=answers, patients=len(slices), rejected=rejected)
 
     async def _see(
-        self, predictor: Predictor, number: int, file: Upload, room: asyncio.Semaphore
+        self, predictor: Predictor, number: int, file: Upload, room: asyncio.Semaphore, share: Share
     ) -> list[_Seen] | RejectedInput:
         """The pictures of a file, or why it cannot be used."""
         found: list[_Seen] = []
@@ -101,6 +115,7 @@ class PatientAnswering:
                     place = Place(file=number, frame=len(found))
                     look = partial(_look, predictor, file.data, place, key=self._key, keep=self._keep)
                     some, total = await self._engine.run(look)
+                share.hold(sum(one.size for one in some))
                 found += some
         except RejectedInput as error:
             return error

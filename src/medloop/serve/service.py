@@ -54,8 +54,10 @@ class Service:
         self.engine = Engine(threads=limits.threads, queue=limits.queue)
         self.answering = Answering(self.engine, feedback, keep=settings.feedback.keep_inputs)
         key = settings.patient_key.get_secret_value().encode() if settings.patient_key else feedback.patient_key
-        self.patients = PatientAnswering(self.engine, feedback, key=key, keep=settings.feedback.keep_inputs)
         self.bodies = Bodies(most_mib=limits.max_body_mib, all_mib=limits.max_bodies_mib, seconds=limits.body_seconds)
+        self.patients = PatientAnswering(
+            self.engine, feedback, self.bodies, key=key, keep=settings.feedback.keep_inputs
+        )
         self.access = Access(
             feedback.keys if limits.auth else None,
             tokens=Tokens(limits.oidc) if limits.auth and limits.oidc else None,

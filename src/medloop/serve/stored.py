@@ -18,7 +18,7 @@ stored = APIRouter(route_class=GuardedRoute, responses=ERRORS)
 @stored.get("/v1/monitor", openapi_extra=takes("reader"))
 def monitor(request: Request) -> dict[str, Any]:
     """What the last monitoring found."""
-    return _shown(request, Path("monitor") / "monitor.json", hint="run `medloop monitor`")
+    return _shown(request, Path("monitor") / "monitor.json", hint="this version of medloop has no monitoring yet")
 
 
 @stored.get("/v1/audit", openapi_extra=takes("reader"))
