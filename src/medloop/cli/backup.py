@@ -9,6 +9,7 @@ import typer
 
 from medloop.cli.show import here, show_json
 from medloop.errors import UserError
+from medloop.times import local_time
 
 if TYPE_CHECKING:
     from medloop.steps.restore import Restored
@@ -47,7 +48,7 @@ def _show(done: Restored, *, as_json: bool) -> None:
     if as_json:
         show_json(vars(done))
     else:
-        lines = [f"restored {done.files} files of {done.created}", done.journal, done.models]
+        lines = [f"restored {done.files} files of {local_time(done.created)}", done.journal, done.models]
         lines += [f"what was there is kept in {place}; remove it when you are sure" for place in done.aside]
         lines += [f"{name} here differs from the backup's and was left as it is" for name in done.kept]
         typer.echo("\n".join(filter(None, lines)))

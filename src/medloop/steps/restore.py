@@ -30,6 +30,7 @@ from medloop.steps.backup import Manifest, copy_file, copy_tree, files_in, read_
 from medloop.steps.journal import DURABLE_S, verify
 from medloop.steps.swap import Swap
 from medloop.storage import file_lock, read_json, sha256_file, write_json
+from medloop.times import local_time
 
 PARTS = ("database", "models")
 
@@ -163,7 +164,8 @@ def _started(root: Path, place: Path, only: str | None) -> dict[str, Any]:
     if (started["backup"], started["only"]) != (sha256_file(place / backup.MANIFEST), only):
         raise UserError(
             "Another restore was interrupted here and must be finished first",
-            found=f"one that began at {started['stamp']}" + (f", --only {started['only']}" if started["only"] else ""),
+            found=f"one that began at {local_time(started['stamp'])}"
+            + (f", --only {started['only']}" if started["only"] else ""),
             hint="run that `medloop restore` again, with the same backup and options",
         )
     return started
