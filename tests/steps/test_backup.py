@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from medloop.feedback import open_feedback
 from medloop.feedback.chain import read_head
 from medloop.settings import FeedbackSettings
 from tests.feedback.answers import picture
-from tests.postgres import Postgres, running_postgres
 from tests.serve.processes import Running, serving
 from tests.steps.stored_project import answer, contents, done, killed, kinds, make_stored
 from tests.upgrade.conftest import old
@@ -37,12 +34,6 @@ def stored(tmp_path: Path, golden: Path) -> Path:
 def fresh(tmp_path: Path) -> Path:
     (tmp_path / "fresh").mkdir()
     return tmp_path / "fresh"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
 
 
 class Predicting:
@@ -182,45 +173,3 @@ def test_an_edit_before_the_backup_is_found_after_the_restore(stored: Path, fres
     assert read_head(stored / "feedback.head") is not None
     done("backup", tmp_path / "backup", cwd=stored)
     assert "journal" in done("restore", tmp_path / "backup", cwd=fresh, code=2).err
-
-
-def test_a_postgresql_database_goes_through_its_own_programs(
-    postgres: Postgres, stored: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = postgres.empty_database()
-    monkeypatch.setenv("MEDLOOP_FEEDBACK__URL", url)
-    (stored / "feedback.key").unlink()
-    (stored / "feedback.head").unlink()
-    ids = answer(stored, 5, 6, url=url)
-    place = tmp_path / "backup"
-    done("backup", place, cwd=stored)
-    assert (place / "feedback" / "feedback.dump").read_bytes().startswith(b"PGDMP")
-    later = answer(stored, 7, url=url)
-    assert "not empty" in done("restore", place, cwd=fresh, code=2).err
-    said = done("restore", place, "--replace", cwd=fresh).out
-    assert "schema medloop_before_restore_" in said
-    assert kinds(fresh, url=url) == ["prediction", "prediction", "restore"]
-    with closing(open_feedback(FeedbackSettings(url=url), root=fresh)) as feedback:
-        assert feedback.prediction(ids[0]) is not None
-        assert feedback.prediction(later[0]) is None
-        in_use = done("restore", place, "--replace", cwd=fresh, code=2)
-        assert "in use" in in_use.err
-    done("journal", "verify", cwd=fresh)
-    schema = said.partition("schema ")[2].split(";")[0]
-    postgres.sql(f"SELECT 1 / count(*) FROM \"{schema}\".predictions WHERE id = '{later[0]}'")  # noqa: S608 - our names
-
-
-def test_postgresql_without_its_programs_says_what_to_install(
-    postgres: Postgres, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = postgres.empty_database()
-    monkeypatch.setenv("MEDLOOP_FEEDBACK__URL", url)
-    for name in ("feedback.key", "feedback.head"):
-        (stored / name).unlink()
-    answer(stored, 5, url=url)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    said = done("backup", tmp_path / "backup", cwd=stored, code=2).err
-    assert "pg_dump is not installed" in said
-    assert "postgresql-client" in said
-    assert not (tmp_path / "backup").exists()
-    assert os.environ["PATH"] == str(tmp_path)

@@ -25,18 +25,24 @@ __all__ = [
     "Slice",
     "Status",
     "StoredPrediction",
+    "check_restored",
     "open_feedback",
 ]
 
 
-def open_feedback(settings: FeedbackSettings, *, root: Path, migrate: bool = False) -> Feedback:
-    """The project's feedback store; a fresh SQLite file gets its tables by itself, any database does with `migrate`."""
+def check_restored(root: Path) -> None:
+    """Refuse a project that is only partly restored."""
     if (root / UNFINISHED).exists():
         raise UserError(
             "A restore was interrupted here",
             found="a project that is only partly restored",
             hint="run the same `medloop restore` again: it goes on where it was",
         )
+
+
+def open_feedback(settings: FeedbackSettings, *, root: Path, migrate: bool = False) -> Feedback:
+    """The project's feedback store; a fresh SQLite file gets its tables by itself, any database does with `migrate`."""
+    check_restored(root)
     # SQLAlchemy takes a while to load, and most commands do not need it.
     from medloop.feedback.store import Feedback
 

@@ -13,6 +13,7 @@ from typing import Any
 import medloop
 from medloop.errors import UserError
 from medloop.evaluate.ledger import LEDGER
+from medloop.feedback import check_restored
 from medloop.feedback.copies import Dumped, Places, dump
 from medloop.settings import Settings, load_settings
 from medloop.storage import atomic_folder, file_lock, read_json, sha256_file, write_json, write_text
@@ -54,6 +55,7 @@ class Manifest:
 
 def back_up(root: Path, place: Path, *, secrets: bool = False) -> Manifest:
     """Copy into a new folder what a project cannot make again, while it is in use; whole or not at all."""
+    check_restored(root)
     settings = load_settings(root)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise UserError(
@@ -71,7 +73,7 @@ def back_up(root: Path, place: Path, *, secrets: bool = False) -> Manifest:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             database=database,
             left_out=tuple(left_out),
-            files={name: sha256_file(target / name) for name in files_in(target)},
+            files={name: sha256_file(target / name) for name in sorted(files_in(target))},
         )
         if set(manifest.files) <= {IGNORE}:
             raise UserError("Nothing to back up", found=f"no project in {root.name}", hint="go into the project first")
