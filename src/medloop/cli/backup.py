@@ -54,7 +54,7 @@ def _show(done: Restored, *, as_json: bool) -> None:
         typer.echo("\n".join(filter(None, lines)))
     if done.problems:
         raise UserError(
-            "The backup was restored, and what it holds is not as it should be",
+            "The backup was restored, but its verification found problems",
             found="; ".join(done.problems),
             hint="run `medloop journal verify` and `medloop models verify`, or restore another backup",
         )

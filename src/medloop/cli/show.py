@@ -41,7 +41,9 @@ class PrivateLog(RotatingFileHandler):
     """A log that its owner alone can read, and that begins anew when it has become large."""
 
     def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).touch(mode=0o600)
         file = super()._open()
+        # One that an earlier medloop began others could read, too.
         os.fchmod(file.fileno(), 0o600)
         return file
 
