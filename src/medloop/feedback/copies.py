@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ TABLES = (*metadata.tables, "alembic_version")
 # Another server may have other users.
 UNOWNED = ("--no-owner", "--no-privileges")
 LONGEST_ERROR = 200
+LOOKS, LOOK_S = 10, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +112,23 @@ def has_content(places: Places) -> bool:
 
 def is_in_use(places: Places) -> bool:
     """Whether another process has the database open, as far as the database can tell."""
-    if places.file is None:
-        query = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
-            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        with closing(Database(places.url)) as database, database.reading() as connection:
-            return bool(connection.execute(text(query)).scalar())
-    return places.file.is_file() and _is_sqlite_in_use(places.file)
+    if places.file is not None:
+        return places.file.is_file() and _is_sqlite_in_use(places.file)
+    # A connection that was closed a moment ago may still be listed.
+    for _ in range(LOOKS):
+        if not _is_postgres_in_use(places.url):
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def _is_postgres_in_use(url: URL) -> bool:
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    with closing(Database(url)) as database, database.reading() as connection:
+        return bool(connection.execute(text(query)).scalar())
 
 
 def _is_sqlite_in_use(file: Path) -> bool:

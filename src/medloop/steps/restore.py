@@ -58,7 +58,7 @@ class Plan:
     settings: Settings
     manifest: Manifest
     parts: tuple[str, ...]
-    stamp: str
+    began: str
 
     @property
     def places(self) -> Places:
@@ -86,9 +86,14 @@ class Plan:
         return (self.place / backup.MODELS).is_dir() and "models" in self.parts
 
     @property
+    def stamp(self) -> str:
+        """What the names of what is kept aside end in."""
+        return datetime.fromisoformat(self.began).strftime("%Y%m%dT%H%M%S%f")
+
+    @property
     def schema(self) -> str:
         """Where tables of a server are kept aside."""
-        return f"medloop_before_restore_{self.stamp.lower()}"
+        return f"medloop_before_restore_{self.stamp}"
 
     def swaps(self) -> list[Swap]:
         """What takes the place of something else, the database's files at the end."""
@@ -138,12 +143,12 @@ def restore(root: Path, place: Path, *, overwrite: bool = False, only: str | Non
             settings=_settings(root, place),
             manifest=manifest,
             parts=(only,) if only else PARTS,
-            stamp=started["stamp"] if started else datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
+            began=started["began"] if started else datetime.now(UTC).isoformat(),
         )
         _check(plan, overwrite=overwrite or bool(started))
         if not started:
             _stage(plan)
-            started = {"backup": sha256_file(place / backup.MANIFEST), "only": only, "stamp": plan.stamp}
+            started = {"backup": sha256_file(place / backup.MANIFEST), "only": only, "began": plan.began}
             write_json(root / UNFINISHED, started)
         kept = _add(plan)
         if "aside" not in started:
@@ -164,7 +169,7 @@ def _started(root: Path, place: Path, only: str | None) -> dict[str, Any]:
     if (started["backup"], started["only"]) != (sha256_file(place / backup.MANIFEST), only):
         raise UserError(
             "Another restore was interrupted here and must be finished first",
-            found=f"one that began at {local_time(started['stamp'])}"
+            found=f"one that began at {local_time(started['began'])}"
             + (f", --only {started['only']}" if started["only"] else ""),
             hint="run that `medloop restore` again, with the same backup and options",
         )
