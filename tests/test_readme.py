@@ -80,12 +80,13 @@ def test_the_recipes_of_the_readme_are_recipes() -> None:
 def test_every_command_of_the_table_exists() -> None:
     from medloop.cli import app
 
-    named = set(re.findall(r"`medloop ([a-z]+)", README))
+    operations = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    named = set(re.findall(r"(?:`|^    )medloop ([a-z]+)", README + operations, re.MULTILINE))
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     known |= {group.name for group in app.registered_groups}
     assert named <= known
 
 
-@pytest.mark.parametrize("address", sorted(set(re.findall(r"\]\(([A-Z]+(?:\.md)?)\)", README))))
+@pytest.mark.parametrize("address", sorted(set(re.findall(r"\]\(((?:docs/[a-z]+|[A-Z]+)(?:\.md)?)\)", README))))
 def test_links_lead_to_files(address: str) -> None:
     assert (ROOT / address).is_file()

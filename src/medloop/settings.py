@@ -144,6 +144,9 @@ class Settings(Strict):
     # The s3:// address that what is promoted is copied to, for services on other machines to follow.
     mirror: Annotated[str, Field(pattern="^s3://[^/]")] | None = None
     logs: str = "logs"
+    # The log of each command begins anew at this size; of the old ones so many are kept.
+    log_mib: Annotated[float, Field(gt=0)] = 10.0
+    log_files: Annotated[int, Field(ge=1, le=1000)] = 5
     user: str | None = None
     patient_key: SecretStr | None = None
     storage: StorageSettings = StorageSettings()

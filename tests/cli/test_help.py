@@ -12,7 +12,7 @@ from tests.loop_project import medloop
 
 COMMANDS = [
     *("new", "ingest", "audit", "split", "prepare", "tune", "train", "export", "evaluate", "gate", "register", "run"),
-    *("compare", "predict", "serve", "models", "doctor", "demo", "lock"),
+    *("compare", "predict", "serve", "models", "doctor", "demo", "lock", "backup", "restore"),
 ]
 
 

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from medloop.cli import bench, corrections, data, db, demo, doctor, journal, keys, loop, models, new, predict, serve
+from medloop.cli import (
+    backup,
+    bench,
+    corrections,
+    data,
+    db,
+    demo,
+    doctor,
+    journal,
+    keys,
+    loop,
+    models,
+    new,
+    predict,
+    serve,
+)
 
 app = typer.Typer(
     name="medloop",
@@ -15,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for group in (new, loop, data, predict, serve, demo, doctor):
+for group in (new, loop, data, predict, serve, backup, demo, doctor):
     group.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(corrections.app, name="corrections")

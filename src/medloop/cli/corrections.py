@@ -9,6 +9,7 @@ import typer
 
 from medloop.cli.db import me, opened
 from medloop.cli.show import show_json, show_table
+from medloop.times import local_time
 
 app = typer.Typer(help="What people say of predictions, and what others decided on it.", no_args_is_help=True)
 
@@ -29,7 +30,8 @@ def list_corrections(
         show_json(rows)
     else:
         header = ("id", "prediction_id", "label", "who", "when", "state")
-        show_table(header, [tuple(str(row[name]) for name in header) for row in rows])
+        shown = [{**row, "when": local_time(row["when"])} for row in rows]
+        show_table(header, [tuple(str(row[name]) for name in header) for row in shown])
 
 
 @app.command()

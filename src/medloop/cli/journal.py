@@ -9,6 +9,7 @@ import typer
 
 from medloop.cli.db import opened
 from medloop.cli.show import here
+from medloop.times import local_time
 
 app = typer.Typer(help="The record of everything that was answered, corrected and decided.", no_args_is_help=True)
 
@@ -35,4 +36,5 @@ def replay(prediction_id: Annotated[str, typer.Argument(help="The prediction's i
     with opened() as feedback:
         found = compute_again(feedback, prediction_id, models=open_store(load_settings(here()), here()), bundle=bundle)
     label = found.again.label or f"abstained ({found.again.reason})"
-    typer.echo(f"{label}, as was answered {found.stored.at}; largest difference {found.difference:.2g}")
+    when = local_time(found.stored.at)
+    typer.echo(f"{label}, as was answered {when}; largest difference {found.difference:.2g}")

@@ -8,6 +8,7 @@ import typer
 
 from medloop.cli.db import me, opened
 from medloop.cli.show import show_json, show_table
+from medloop.times import local_time
 
 app = typer.Typer(help="API keys: who may ask the service for what.", no_args_is_help=True)
 
@@ -33,7 +34,8 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="For another 
     if as_json:
         show_json(rows)
     else:
-        show_table(("id", "name", "role", "created", "expires", "revoked"), [tuple(row.values()) for row in rows])
+        header, times = ("id", "name", "role", "created", "expires", "revoked"), {"created", "expires", "revoked"}
+        show_table(header, [[local_time(row[one]) if one in times else row[one] for one in header] for row in rows])
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medloop.cli.show import here, show_json, show_table
+from medloop.times import local_time
 
 if TYPE_CHECKING:
     from medloop.steps.project import Project
@@ -32,7 +33,8 @@ def list_versions(as_json: Json = False) -> None:
     if as_json:
         show_json(rows)
     elif rows:
-        show_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+        shown = [{**row, "created": local_time(row["created"])} for row in rows]
+        show_table(tuple(rows[0]), [tuple(row.values()) for row in shown])
     else:
         typer.echo("no version is registered; `medloop run` makes one")
 
@@ -48,7 +50,8 @@ def show(number: Number, as_json: Json = False) -> None:
     if as_json:
         show_json(facts)
         return
-    typer.echo(f"{facts['card']}\nVersion {number}, by {facts['by'] or 'nobody known'}, {facts['created']}\n")
+    by, when = facts["by"] or "nobody known", local_time(facts["created"])
+    typer.echo(f"{facts['card']}\nVersion {number}, by {by}, {when}\n")
     show_verdict(store_of(project).version(number).verdict)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +37,29 @@ def show_done(done: Done) -> None:
     )
 
 
+class PrivateLog(RotatingFileHandler):
+    """A log that its owner alone can read, and that begins anew when it has become large."""
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).touch(mode=0o600)
+        file = super()._open()
+        # One that an earlier medloop began others could read, too.
+        os.fchmod(file.fileno(), 0o600)
+        return file
+
+
 def start_log(project: Project, command: str) -> None:
     """Keep a log of the command in the project's folder of logs."""
     folder = project.root / project.settings.logs
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / f"{command}.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    settings = project.settings
+    handler = PrivateLog(
+        folder / f"{command}.log",
+        encoding="utf-8",
+        maxBytes=max(1, int(settings.log_mib * 2**20)),
+        backupCount=settings.log_files,
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S%z"))
     log = logging.getLogger("medloop")
     for old in log.handlers:
         old.close()

@@ -8,6 +8,7 @@ from typing import Any
 from medloop.evaluate import class_view, provenance, selection
 from medloop.evaluate import sentences as say
 from medloop.evaluate.limits import limits
+from medloop.times import local_time
 
 SHOWN = (
     "accuracy",
@@ -38,7 +39,7 @@ def card(report: Mapping[str, Any]) -> str:
         f"- {capitalized(selection.threshold_choice(report))}",
         f"- From data version `{report['data_version'][:12]}`, edition `{report['edition']}`",
         f"- Bundle `{report['bundle'][:12]}`",
-        f"- Made {report['created']}",
+        f"- Made {local_time(report['created'])}",
         "",
         "## What it scored",
         "",

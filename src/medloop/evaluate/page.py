@@ -11,6 +11,7 @@ from medloop.evaluate import sentences as say
 from medloop.evaluate.checklist import OPEN, Answer, filled_text
 from medloop.evaluate.limits import limits
 from medloop.metrics import METRICS
+from medloop.times import local_time
 
 CAPTIONS = {
     "confusion_matrix": "Every test case: what it is (rows), what was decided (columns). Bold: classified correctly.",
@@ -321,7 +322,7 @@ def _origin(report: Report) -> list[tuple[str, str]]:
         ("bundle", report["bundle"]),
         ("largest difference between ONNX and the trained model", f"{report['parity']:.2g}"),
         ("git commit", report["git_commit"] or "not in a repository"),
-        ("made", report["created"]),
+        ("made", local_time(report["created"])),
     ]
 
 

@@ -5,17 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medloop.errors import UserError
 from medloop.feedback.records import ROLES, Answered, FeedbackAway, Key, Role, Slice, Status, StoredPrediction
 from medloop.settings import FeedbackSettings
 
 if TYPE_CHECKING:
     from medloop.feedback.store import Feedback
 
-__all__ = ["ROLES", "Answered", "FeedbackAway", "Key", "Role", "Slice", "Status", "StoredPrediction", "open_feedback"]
+# What a restore that was interrupted leaves in a project.
+UNFINISHED = ".restore.json"
+
+__all__ = [
+    "ROLES",
+    "UNFINISHED",
+    "Answered",
+    "FeedbackAway",
+    "Key",
+    "Role",
+    "Slice",
+    "Status",
+    "StoredPrediction",
+    "check_restored",
+    "open_feedback",
+]
+
+
+def check_restored(root: Path) -> None:
+    """Refuse a project that is only partly restored."""
+    if (root / UNFINISHED).exists():
+        raise UserError(
+            "A restore was interrupted here",
+            found="a project that is only partly restored",
+            hint="run the same `medloop restore` again: it goes on where it was",
+        )
 
 
 def open_feedback(settings: FeedbackSettings, *, root: Path, migrate: bool = False) -> Feedback:
     """The project's feedback store; a fresh SQLite file gets its tables by itself, any database does with `migrate`."""
+    check_restored(root)
     # SQLAlchemy takes a while to load, and most commands do not need it.
     from medloop.feedback.store import Feedback
 

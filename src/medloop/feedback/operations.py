@@ -30,6 +30,7 @@ NOTES: dict[str, frozenset[str]] = {
     "promotion": frozenset({"version", "bundle", "previous", "by"}),
     "rollback": frozenset({"version", "bundle", "previous", "by"}),
     "reference": frozenset({"version", "bundle", "previous", "by"}),
+    "restore": frozenset({"created", "seq", "hash"}),
     "refusal": frozenset({"status", "error", "method", "route", "key", "role", "trace_id"}),
 }
 
