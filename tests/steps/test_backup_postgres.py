@@ -134,9 +134,8 @@ def test_a_backup_of_another_kind_of_database_is_refused(
 def test_a_password_is_not_on_the_command_line(
     postgres: Postgres, stored: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(
-        "MEDLOOP_FEEDBACK__URL", f"postgresql://postgres:hidden-word@/postgres?host={postgres.folder}"
-    )  # pragma: allowlist secret
+    address = "postgresql://postgres:hidden-word@/postgres"  # pragma: allowlist secret
+    monkeypatch.setenv("MEDLOOP_FEEDBACK__URL", f"{address}?host={postgres.folder}")
     for name in ("pg_dump", "pg_restore"):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/{name}.words\nexec {shutil.which(name)} "$@"\n', "utf-8")
