@@ -19,7 +19,7 @@ from medloop.feedback import open_feedback
 from medloop.registry.store import ModelStore
 from medloop.settings import FeedbackSettings
 from medloop.storage import write_json
-from tests.registry.versions import bundle_like, report_of, verdict_on
+from tests.registry.versions import bundle_like, point_to, report_of, verdict_on
 from tests.serve.processes import Running, serving
 
 ON_BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
@@ -144,7 +144,6 @@ def metrics(service: Running) -> str:
 def test_a_broken_version_leaves_the_old_one_serving(service: Running, store: ModelStore) -> None:
     broken = store.version(2).folder / "bundle" / files.MODEL
     store.promote(2, by="me")
-    pointer = (store.folder / "champion.json").read_bytes()
     with service.client() as client:
         wait_for(lambda: serves(client) == "2")
         store.rollback(by="me")
@@ -152,7 +151,7 @@ def test_a_broken_version_leaves_the_old_one_serving(service: Running, store: Mo
         content = bytearray(broken.read_bytes())
         content[len(content) // 2] ^= 1
         broken.write_bytes(content)
-        (store.folder / "champion.json").write_bytes(pointer)
+        point_to(store, 2)
         wait_for(lambda: 'outcome="refused"} 1.0' in metrics(service))
         assert serves(client) == "1"
         assert client.post("/predict", json=BODY).json()["version"] == "1"
