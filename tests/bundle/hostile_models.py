@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from medloop.bundle import files
 
@@ -44,6 +44,14 @@ def nan_weights(model: Any) -> None:
     (node,) = (node for node in model.graph.node if node.op_type == "LinearClassifier")
     (floats,) = (one.floats for one in node.attribute if one.name == "coefficients")
     floats[:] = [float("nan")] * len(floats)
+
+
+def nan_scale(model: Any) -> None:
+    """The scale of a quantized weight is NaN."""
+    scale = next(one for one in model.graph.initializer if one.name.endswith("weight_scale"))
+    values = numpy_helper.to_array(scale).copy()
+    values[...] = float("nan")
+    scale.CopyFrom(numpy_helper.from_array(values, scale.name))
 
 
 def endless_loop(model: Any) -> None:

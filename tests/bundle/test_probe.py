@@ -41,6 +41,13 @@ def test_what_is_wrong_is_said(golden: Path, tmp_path: Path) -> None:
             check_works(hostile.altered(golden, tmp_path / edit.__name__, edit))
 
 
+def test_a_weight_that_is_nan_is_found_where_8_bits_would_hide_it(discs: Path, tmp_path: Path) -> None:
+    bundle = hostile.altered(discs / "bundle", tmp_path / "bundle", hostile.nan_scale)
+    Predictor.load(bundle)
+    with pytest.raises(BrokenBundle, match="A weight of the model is not a number"):
+        check_works(bundle)
+
+
 @pytest.mark.parametrize("values", hostile.DECISIONS.values(), ids=hostile.DECISIONS)
 def test_a_decision_that_makes_no_sense_is_refused(golden: Path, tmp_path: Path, values: dict[str, Any]) -> None:
     bundle = hostile.described(golden, tmp_path / "bundle", **values)

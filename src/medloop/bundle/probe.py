@@ -84,12 +84,14 @@ def _slow(found: str) -> BrokenBundle:
 def main(bundle: str) -> None:
     """Load the bundle within the limits, and say what is wrong with it."""
     # What it takes to import counts towards no limit.
+    from medloop.bundle.graph import refuse_nan_weights
     from medloop.bundle.predictor import Predictor
 
     folder = Path(bundle)
     _confine(sum(path.stat().st_size for path in folder.iterdir()))
     try:
         Predictor.load(folder)
+        refuse_nan_weights((folder / files.MODEL).read_bytes())
     except MemoryError:
         _refuse("The bundle takes too much memory.", "no room left", files.EXPORT_AGAIN)
     except BrokenBundle as error:
