@@ -295,7 +295,7 @@ def test_a_broken_pointer_changes_nothing(pointer: bytes, bucket: Put, store: Mo
     bucket("models/champion.json", pointer)
     assert [service.look(), service.look()] == ["1", "1"]
     assert service.refused == [("unknown", "UserError")]
-    with pytest.raises(UserError, match=r"champion\.json must say what serves"):
+    with pytest.raises(UserError, match=r"champion\.json does not say which version serves"):
         champion_in(pointer)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from medloop.bundle import files
 from medloop.case import RuleOutcome, Verdict
+from medloop.registry.contents import describe
+from medloop.registry.store import Champion, ModelStore, write_verdict
 from medloop.storage import write_json, write_text
 
 
@@ -19,6 +22,26 @@ def bundle_like(golden: Path, folder: Path, **values: Any) -> Path:
     write_json(folder / files.META, {**meta, **values})
     files.seal(folder)
     return folder
+
+
+def point_to(store: ModelStore, number: int, **values: Any) -> Champion:
+    """The pointer as whoever can write to the folder would set it, past all checks."""
+    now = store.champion()
+    facts = {"version": number, "bundle": store.version(number).bundle, "previous": None, "promoted": "", "by": "x"}
+    champion = Champion(**{**facts, "counter": now.counter + 1 if now else 0, **values})
+    write_json(store.folder / "champion.json", asdict(champion))
+    return champion
+
+
+def planted(store: ModelStore, number: int, bundle: Path) -> Path:
+    """A version as whoever can write to the folder would make it, past all checks, with every checksum right."""
+    target = store.versions_folder / str(number)
+    shutil.copytree(bundle, target / "bundle")
+    report_of(bundle, target / "report")
+    shutil.copy(target / "report" / "card.md", target / "card.md")
+    write_verdict(verdict_on(bundle), target / "verdict.json")
+    describe(target, number=number, bundle=files.verify(bundle), created="2026-01-01", by="x")
+    return target
 
 
 def report_of(bundle: Path, folder: Path) -> Path:

@@ -18,7 +18,7 @@ from medloop.feedback import open_feedback
 from medloop.registry.store import ModelStore
 from medloop.settings import FeedbackSettings
 from medloop.storage import write_json
-from tests.registry.versions import bundle_like, report_of, verdict_on
+from tests.registry.versions import bundle_like, point_to, report_of, verdict_on
 from tests.serve.processes import Running, serving, wait_until
 
 ON_BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
@@ -136,7 +136,6 @@ def metrics(service: Running) -> str:
 def test_a_broken_version_leaves_the_old_one_serving(service: Running, store: ModelStore) -> None:
     broken = store.version(2).folder / "bundle" / files.MODEL
     store.promote(2, by="me")
-    pointer = (store.folder / "champion.json").read_bytes()
     with service.client() as client:
         wait_until(lambda: serves(client) == "2")
         store.rollback(by="me")
@@ -144,7 +143,7 @@ def test_a_broken_version_leaves_the_old_one_serving(service: Running, store: Mo
         content = bytearray(broken.read_bytes())
         content[len(content) // 2] ^= 1
         broken.write_bytes(content)
-        (store.folder / "champion.json").write_bytes(pointer)
+        point_to(store, 2)
         wait_until(lambda: 'outcome="refused"} 1.0' in metrics(service))
         assert serves(client) == "1"
         assert client.post("/predict", json=BODY).json()["version"] == "1"

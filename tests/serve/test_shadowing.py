@@ -25,7 +25,7 @@ from medloop.serve.shadow import shadow
 from medloop.serve.shadow_report import NOTHING_TO_DO, Pair, ShadowReport, Task
 from medloop.serve.shadowing import Shadowing, lower
 from medloop.settings import FeedbackSettings, ServeSettings, Settings, ShadowSettings
-from tests.registry.versions import bundle_like
+from tests.registry.versions import bundle_like, planted
 from tests.serve.challengers import contested_store, found, is_right, register, shadows
 from tests.serve.test_lifecycle import wait_until
 
@@ -168,7 +168,8 @@ UNFIT = {
 def test_a_challenger_that_cannot_be_asked_is_not(store: ModelStore, golden: Path, change: Any, why: str) -> None:
     root = store.folder.parent
     open_feedback(FeedbackSettings(), root=root).close()
-    register(store, bundle_like(golden, root / "three", **change(golden)))
+    # Today none of them is registered, but an older medloop did.
+    planted(store, 3, bundle_like(golden, root / "three", **change(golden)))
     task = task_of(store)
     assert shadow(task, threading.Event()) == NOTHING_TO_DO
     assert why in found(store)["why"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from medloop.registry.store import ModelStore
 from medloop.steps.project import load_project
@@ -38,13 +39,41 @@ def test_settings_and_recipe_are_read(old: Path, name: str) -> None:
 
 def test_a_signed_store_is_listed_verified_and_migrated(old: Path) -> None:
     table = old / "table"
-    said("models", "migrate", cwd=table)
+    assert "signing.key" not in said("models", "migrate", cwd=table)
     said("models", "verify", cwd=table)
     listed = json.loads(said("models", "list", "--json", cwd=table))
     assert [one["version"] for one in listed] == ["1", "2", "3"]
     reference = ModelStore(table / "models").reference()
     assert reference is not None
     assert reference.version == 1
+
+
+def test_a_store_whose_bundles_alone_were_signed_serves_once_it_was_migrated(old: Path) -> None:
+    table = old / "table"
+    ended = medloop("models", "promote", "1", cwd=table)
+    assert ended.code == 2
+    assert "set signing.key and run `medloop models migrate`" in ended.err
+    ended = medloop("models", "verify", cwd=table)
+    assert ended.code == 2
+    assert "version 2: a signature of its bundle alone, which `medloop models migrate` makes whole" in ended.err
+    migrated = json.loads(said("models", "migrate", "--json", cwd=table))
+    assert (migrated["signed"], migrated["not_signed"]) == ([1, 2, 3], [])
+    assert all((table / "models" / "versions" / number / "version.sig").is_file() for number in "123")
+    said("models", "verify", cwd=table)
+    said("models", "promote", "1", cwd=table)
+    champion = json.loads((table / "models" / "champion.json").read_text("utf-8"))
+    assert (champion["version"], champion["previous"]) == (1, 2)
+    assert champion["counter"] > 0
+
+
+def test_without_the_private_key_migrate_says_what_to_do(old: Path) -> None:
+    table = old / "table"
+    settings = yaml.safe_load((table / "config.yaml").read_text("utf-8"))
+    del settings["signing"]["key"]
+    (table / "config.yaml").write_text(yaml.safe_dump(settings), "utf-8")
+    out = said("models", "migrate", cwd=table)
+    assert "not signed as a whole: version 2: signing.key and signing.verify_key must both be set" in out
+    assert not (table / "models" / "versions" / "2" / "version.sig").exists()
 
 
 def test_a_version_that_the_gate_refused_does_not_shadow(old: Path) -> None:
@@ -67,6 +96,7 @@ def test_a_service_opens_the_old_database_and_gives_the_same_answers(old: Path) 
     project = old / "table"
     known = expected(project)
     said("db", "upgrade", cwd=project)
+    said("models", "migrate", cwd=project)
     with serving(cwd=project, is_first=False) as service, service.client(known["key"]) as client:
         for prediction in known["predictions"]:
             stored = client.get(f"/v1/predictions/{prediction['id']}").json()

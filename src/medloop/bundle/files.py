@@ -16,6 +16,7 @@ REFERENCE = "reference.npz"
 WEIGHTS = "weights.safetensors"
 CHECKSUMS = "checksums.json"
 NEEDED = frozenset({MODEL, META, REFERENCE})
+KNOWN = NEEDED | {WEIGHTS}
 
 EXPORT_AGAIN = "export it again, or restore the folder from the model store; a bundle is never edited"
 
@@ -30,8 +31,8 @@ def verify(folder: Path) -> str:
     """The hash that names these bytes, that of the checksums, after every byte was compared."""
     expected = _checksums(folder)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - {CHECKSUMS}
-    if present != set(expected) or not present >= NEEDED:
-        differing = sorted(present ^ set(expected)) or sorted(NEEDED - present)
+    if present != set(expected) or not NEEDED <= present <= KNOWN:
+        differing = sorted(present ^ set(expected)) or sorted((NEEDED - present) | (present - KNOWN))
         raise BrokenBundle(
             "a bundle must hold just the files it was sealed with",
             found=f"missing or added: {', '.join(differing[:5])}",

@@ -16,9 +16,11 @@ import numpy as np
 
 from medloop.bundle import files
 from medloop.bundle.decide import Decider, FloatArray
+from medloop.bundle.graph import refuse_external_data
 from medloop.bundle.heatmap import evidence, overlay
 from medloop.bundle.inputs import Complaints, ImageInput, Picture, find_input, model_input
 from medloop.bundle.session import ONNX_ERRORS, open_session
+from medloop.bundle.sound import check_decider, check_outputs
 from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput, UserError
 from medloop.prepare.rule import Decoded, Frames, Pixels
@@ -59,7 +61,10 @@ class Predictor:
         # From memory: NumPy leaves a file open that it cannot read.
         with np.load(io.BytesIO((folder / files.REFERENCE).read_bytes()), allow_pickle=False) as reference:
             self.decider = Decider.from_meta(meta, reference)
-        self._session = open_session((folder / files.MODEL).read_bytes(), threads=threads)
+        check_decider(self.decider)
+        model = (folder / files.MODEL).read_bytes()
+        refuse_external_data(model)
+        self._session = open_session(model, threads=threads)
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> Predictor:
@@ -69,9 +74,13 @@ class Predictor:
             predictor = cls(folder=folder, digest=digest, meta=meta, threads=threads)
             # One made-up case shows that the description fits the model, and warms both up.
             example = predictor.example()
-            predictor.predict([example], patients=[0])
+            scores = predictor.score([example])
+            check_outputs({name: getattr(scores, name) for name in SCORED})
+            predictor.decide(scores, [0], started=time.perf_counter())
             if predictor.is_image:
                 predictor.heatmap(example)
+        except BrokenBundle:
+            raise
         except MISFITS as error:
             raise BrokenBundle(
                 "a bundle must hold a model and a description that fit",

@@ -93,15 +93,20 @@ def migrate(as_json: Json = False) -> None:
     facts = migrate_store(_project())
     if as_json:
         show_json(facts)
-    elif (found := facts["reference"]) is not None:
+        return
+    if (found := facts["reference"]) is not None:
         typer.echo(f"version {found['version']} is written down as the reference version")
-    else:
+    for number in facts["signed"]:
+        typer.echo(f"version {number} is signed as a whole; before, the signature covered its bundle alone")
+    for line in facts["not_signed"]:
+        typer.echo(f"not signed as a whole: {line}")
+    if not any(facts.values()):
         typer.echo("nothing to migrate")
 
 
 @app.command()
 def verify(as_json: Json = False) -> None:
-    """Check every byte of every version and repair the mirrors of the pointer."""
+    """Check every byte of every version, and repair the pointer and its mirrors."""
     from medloop.steps.versions import verify as verify_store
 
     lines = verify_store(_project())
@@ -116,5 +121,7 @@ def _show_champion(champion: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         show_json(champion)
         return
+    if champion["repaired"]:
+        typer.echo(champion["repaired"])
     before = f"; version {champion['previous']} served before" if champion["previous"] else ""
     typer.echo(f"version {champion['version']} serves{before}; {champion['journal']}; {champion['mirror']}")

@@ -185,16 +185,14 @@ class DecoderProcess:
         return answer
 
     def _start(self, *, again: bool = True) -> subprocess.Popen[bytes]:
-        package = str(Path(medloop.__file__).parent.parent)
-        paths = [package, *(path for path in sys.path if path)]
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        command, environment = child_command(_PROGRAM, str(self._memory_bytes), str(self._seconds))
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _PROGRAM, str(self._memory_bytes), str(self._seconds), *paths],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env={**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=environment,
             # A Ctrl-C is for the parent, which ends its children in order.
             start_new_session=True,
         )
@@ -217,6 +215,15 @@ class DecoderProcess:
         if self._end:
             self._end()
         self._process = self._end = None
+
+
+def child_command(program: str, *words: str) -> tuple[list[str], dict[str, str]]:
+    """The command and environment of a child that finds this medloop and knows no secret; its words come first."""
+    package = str(Path(medloop.__file__).parent.parent)
+    paths = [package, *(path for path in sys.path if path)]
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    command = [sys.executable, "-I", "-c", program, *words, *paths]
+    return command, {**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _end(process: subprocess.Popen[bytes], owner: int) -> None:

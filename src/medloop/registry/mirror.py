@@ -9,19 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from medloop.errors import BrokenBundle, UserError
+from medloop.registry.contents import is_same_version
+from medloop.registry.pointer import POINTER, champion_in, is_older, named_in, reference_in
 from medloop.registry.reference import REFERENCE, Reference
-from medloop.registry.store import (
-    BROKEN,
-    CHALLENGER,
-    DESCRIPTION,
-    POINTER,
-    Champion,
-    ModelStore,
-    Numbered,
-    Version,
-    named_in,
-    reference_in,
-)
+from medloop.registry.signing import DESCRIPTION, VERSION_SIGNATURE
+from medloop.registry.store import BROKEN, CHALLENGER, Champion, ModelStore, Numbered, Version
 from medloop.settings import Settings
 from medloop.storage import Limits, file_lock, place, sha256_bytes, write_json
 from medloop.storage.objects import StorageAway, list_objects, read, upload, write
@@ -67,11 +59,16 @@ class MirroredStore(ModelStore):
 
     def kept(self) -> Champion | None:
         """What served here last, for the days when the object store is away."""
-        return self.champion()
+        try:
+            return self.champion()
+        except UserError:
+            return None
 
     def keep(self, champion: Champion) -> None:
-        """Remember what serves, and remove what did before its predecessor."""
+        """Remember what serves, and remove what did before its predecessor; nothing where a newer one is kept."""
         with file_lock(self.folder / ".lock"):
+            if is_older(champion, self.kept()):
+                return
             write_json(self.folder / POINTER, asdict(champion))
             shadowing = self.challenger()
             kept = {champion.version, champion.previous, shadowing.number if shadowing else None}
@@ -124,7 +121,7 @@ class MirroredStore(ModelStore):
 
     def _bring_challenger(self, named: Numbered | None) -> None:
         with file_lock(self.folder / ".lock"):
-            if named is not None and self._here(named) is None:
+            if named is not None and not self._is_whole(named):
                 self._fetch(named.version)
             write_json(self.folder / CHALLENGER, asdict(named) if named else None)
         if named is not None and self._here(named) is None:
@@ -133,6 +130,11 @@ class MirroredStore(ModelStore):
                 found=f"other bytes in version {named.version}",
                 hint="run `medloop models verify` in the project",
             )
+
+    def _is_whole(self, named: Numbered) -> bool:
+        """Whether the version is here and signed as the settings demand; its signature may have come later."""
+        version = self._here(named)
+        return version is not None and not self._signature_problems(version)
 
     def _here(self, named: Numbered) -> Version | None:
         try:
@@ -191,6 +193,7 @@ def publish(store: ModelStore, uri: str) -> None:
         champion = store.champion()
         if champion is None:
             return
+        _refuse_newer(champion, read(f"{uri}/{POINTER}", seconds=POINTER_SECONDS))
         _copy(store.version(champion.version), uri)
         upload([store.folder / POINTER], [f"{uri}/{POINTER}"])
         _publish_reference(store, uri)
@@ -217,29 +220,53 @@ def _challenger_in(pointer: bytes) -> Numbered | None:
     """The version that may shadow, if there is one."""
     if pointer.strip() == b"null":
         return None
-    return named_in(Numbered, pointer, must=f"{CHALLENGER} must say what may shadow")
+    hint = "run `medloop models verify` in the project, which copies it again"
+    return named_in(Numbered, pointer, problem=f"{CHALLENGER} does not say what may shadow.", hint=hint)
+
+
+def _refuse_newer(champion: Champion, there: bytes | None) -> None:
+    """Raise where the object store has a later promotion, as it does after a backup was restored here."""
+    try:
+        copied = champion_in(there) if there is not None else None
+    except UserError:
+        return
+    if is_older(champion, copied):
+        raise UserError(
+            "The object store has a later promotion than this model store.",
+            found="a newer pointer there",
+            hint="promote or roll back here, which writes a newer one",
+        )
 
 
 def _copy(version: Version, store: str) -> None:
-    """The description goes last: where it is, the version is whole."""
+    """The description goes last, before it its signature: where they are, the version is whole."""
     uri = f"{store}/versions/{version.number}"
     there = list_objects(uri)
     description = version.folder / DESCRIPTION
+    last = [name for name in (VERSION_SIGNATURE, DESCRIPTION) if (version.folder / name).is_file()]
     _refuse_another(version, f"{uri}/{DESCRIPTION}", description.read_bytes(), there)
     files = {
         f"{uri}/{path.relative_to(version.folder).as_posix()}": path
         for path in sorted(version.folder.rglob("*"))
-        if path.is_file() and path != description
+        if path.is_file() and path.relative_to(version.folder).as_posix() not in last
     }
     missing = {name: path for name, path in files.items() if there.get(name) != path.stat().st_size}
     upload(list(missing.values()), list(missing))
-    upload([description], [f"{uri}/{DESCRIPTION}"])
+    for name in last:
+        upload([version.folder / name], [f"{uri}/{name}"])
 
 
 def _refuse_another(version: Version, uri: str, ours: bytes, there: Mapping[str, int]) -> None:
-    if uri in there and read(uri, seconds=FILE_SECONDS) != ours:
+    if uri in there and not _is_same(read(uri, seconds=FILE_SECONDS), ours):
         raise UserError(
             "a version that was copied must stay as it is",
             found=f"another version {version.number} there",
             hint="give each model store a place of its own: `mirror` in config.yaml",
         )
+
+
+def _is_same(one: bytes | None, other: bytes) -> bool:
+    try:
+        return one is not None and is_same_version(json.loads(one), json.loads(other))
+    except (ValueError, RecursionError):
+        return False

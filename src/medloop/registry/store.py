@@ -2,79 +2,59 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from medloop.bundle import files
-from medloop.case import RuleOutcome, Verdict
+from medloop.bundle.probe import check_works
+from medloop.case import Verdict
 from medloop.errors import BrokenBundle, GateRefusal, UserError
 from medloop.registry.approval import check_binding, check_may_be_reference, check_second_person, check_up_to_date
+from medloop.registry.contents import add_number, copies_of, describe, problems_of
+from medloop.registry.pointer import (
+    LINK,
+    METADATA,
+    POINTER,
+    OlderPointer,
+    champion_in,
+    is_older,
+    next_counter,
+    recorded_champion,
+    reference_in,
+    refuse_older,
+)
 from medloop.registry.reference import REFERENCE, Reference, first_approved
-from medloop.registry.signing import check_signature, sign_bundle
+from medloop.registry.signing import (
+    DESCRIPTION,
+    SIGNATURE,
+    VERSION_SIGNATURE,
+    check_signature,
+    check_version_signature,
+    sign_bundle,
+    sign_version,
+)
+from medloop.registry.verdicts import is_same_decision, read_verdict, write_verdict
 from medloop.registry.version import Champion, Numbered, Version
-from medloop.storage import atomic_folder, file_lock, read_json, sha256_file, write_json
+from medloop.storage import atomic_folder, file_lock, read_json, write_json
 
-__all__ = ["Champion", "ModelStore", "Numbered", "Version", "champion_in", "read_verdict", "write_verdict"]
+__all__ = ["Champion", "ModelStore", "Numbered", "OlderPointer", "Version", "champion_in", "read_verdict"]
+__all__ += ["POINTER", "refuse_older", "write_verdict"]
 
-POINTER = "champion.json"
 # Where a store is followed from afar, as a copy has not all versions.
 CHALLENGER = "challenger.json"
-LINK = "latest"
-METADATA = "promotion_metadata.json"
-DESCRIPTION = "version.json"
-SIGNATURE = "bundle.sig"
 # What a version that is not as it should be makes its readers raise.
 BROKEN = (UserError, OSError, ValueError, TypeError, LookupError)
 RESTORE = "restore the version's folder from a backup, or roll back: `medloop models rollback`"
 
 
-Named = TypeVar("Named", Champion, Numbered, Reference)
-
-
-def champion_in(pointer: bytes) -> Champion:
-    """What the pointer's bytes say."""
-    return named_in(Champion, pointer, must=f"{POINTER} must say what serves")
-
-
-def reference_in(content: bytes) -> Reference:
-    """What the bytes of the reference's file say."""
-    return named_in(Reference, content, must=f"{REFERENCE} must say which version is the reference")
-
-
-def named_in(kind: type[Named], pointer: bytes, *, must: str) -> Named:
-    """The version that a pointer's bytes name, or an error that says what they must do."""
-    try:
-        named = kind(**json.loads(pointer))
-        if type(named.version) is int and named.version > 0:
-            return named
-    except (ValueError, TypeError, RecursionError):
-        pass
-    raise UserError(must, found="something else", hint="promote a version again")
-
-
-def write_verdict(verdict: Verdict, path: Path) -> None:
-    """Store the gate's decision."""
-    write_json(path, asdict(verdict))
-
-
-def read_verdict(path: Path) -> Verdict:
-    """The gate's decision, or an error that says how to get one."""
-    if not path.is_file():
-        raise GateRefusal("a model needs the gate's verdict", found="none", hint="run `medloop gate`")
-    content = read_json(path)
-    rules, warnings = tuple(RuleOutcome(**rule) for rule in content["rules"]), tuple(content.get("warnings", ()))
-    return Verdict(**{**content, "rules": rules, "warnings": warnings})
-
-
 class ModelStore:
     """The folder of versions; every change is made under one lock.
 
-    With a public key, only bundles that were signed with the private one may be promoted or loaded.
+    With a public key, only versions that were signed with the private one may be promoted or loaded.
     """
 
     # How often whoever follows the pointer looks at it, unless the settings say.
@@ -111,7 +91,7 @@ class ModelStore:
     def bundle(self, number: int) -> Path:
         """The bundle of a version, its signature checked where one is demanded; the Predictor checks its bytes."""
         version = self.version(number)
-        self.check_signed(version.folder / "bundle")
+        self._check_version_signed(version)
         return version.folder / "bundle"
 
     def find(self, bundle: str, *, version: str) -> Path | None:  # noqa: ARG002 - for stores that must fetch it
@@ -119,17 +99,21 @@ class ModelStore:
         return next((one.folder / "bundle" for one in self.versions() if one.bundle == bundle), None)
 
     def champion(self) -> Champion | None:
-        """What serves now."""
-        path = self.folder / POINTER
-        return Champion(**read_json(path)) if path.is_file() else None
+        """What serves now, or an error where the pointer does not say it."""
+        try:
+            return champion_in((self.folder / POINTER).read_bytes())
+        except FileNotFoundError:
+            return None
 
     def reference(self) -> Reference | None:
         """The version that every later one is held against; none before the first promotion."""
-        champion = self.champion()
-        if champion is None:
+        champion, _ = self._settled()
+        if champion is None and not (self.folder / POINTER).is_file():
             return None
         stored = self._stored_reference()
-        return stored if stored is not None else first_approved(self.versions(), champion)
+        if stored is not None or champion is None:
+            return stored
+        return first_approved(self.versions(), champion)
 
     def pointer(self) -> bytes | None:
         """The bytes that change when another version serves."""
@@ -139,15 +123,19 @@ class ModelStore:
             return None
 
     def bring(self, champion: Champion) -> Path:
-        """The bundle of what the pointer names, on this machine."""
-        return self.bundle(champion.version)
+        """The bundle of what the pointer names, on this machine; where signatures are demanded, all that it needs."""
+        version = self.version(champion.version)
+        if self.verify_key is not None:
+            self._check_may_serve(version)
+        return version.folder / "bundle"
 
     def keep(self, champion: Champion) -> None:
         """Told of what was loaded; here there is nothing to remember."""
 
     def kept(self) -> Champion | None:
-        """What to serve where the pointer's version cannot be had; here only that one will do."""
-        return None
+        """What to serve where the pointer is damaged or older than the last promotion."""
+        champion, wrong = self._settled()
+        return champion if wrong else None
 
     def check_changeable(self) -> None:
         """Raises where versions must not be changed; here they may."""
@@ -165,12 +153,12 @@ class ModelStore:
         self, bundle: Path, report: Path, verdict: Verdict, *, by: str = "", key: Path | None = None
     ) -> Version:
         """A new version of exactly these bytes, signed with the key if there is one; once for each decision on them."""
-        digest = files.verify(bundle)
+        digest = check_works(bundle)
         check_binding(digest, verdict)
         with self._locked():
             for one in self.versions():
-                is_signed = key is None or (one.folder / SIGNATURE).is_file()
-                if one.bundle == digest and is_signed and _is_same(one.verdict, verdict):
+                is_signed = key is None or (one.folder / VERSION_SIGNATURE).is_file()
+                if one.bundle == digest and is_signed and is_same_decision(one.verdict, verdict):
                     return one
             number = max((version.number for version in self.versions()), default=0) + 1
             with atomic_folder(self.versions_folder / str(number)) as target:
@@ -180,8 +168,9 @@ class ModelStore:
                 write_verdict(verdict, target / "verdict.json")
                 if key is not None:
                     sign_bundle(target / "bundle", target / SIGNATURE, key=key)
-                facts = {"bundle": digest, "created": _now(), "by": by}
-                write_json(target / DESCRIPTION, {**facts, "files": _beside_bundle(target)})
+                describe(target, number=number, bundle=digest, created=_now(), by=by)
+                if key is not None:
+                    sign_version(target, key=key)
         return self.version(number)
 
     def promote(self, number: int, *, by: str, second_person: bool = False) -> Champion:
@@ -189,7 +178,8 @@ class ModelStore:
         with self._locked():
             version = self.version(number)
             self._check_may_serve(version)
-            now = self.champion()
+            self._repair()
+            now, _ = self._settled()
             if now is not None and now.version == number:
                 return now
             check_up_to_date(version, now, self.reference())
@@ -200,6 +190,7 @@ class ModelStore:
     def rollback(self, *, by: str) -> Champion:
         """Let the version serve that served before."""
         with self._locked():
+            self._repair()
             now = self.champion()
             if now is None or now.previous is None:
                 raise UserError(
@@ -212,6 +203,7 @@ class ModelStore:
     def set_reference(self, number: int, *, by: str) -> Reference:
         """Let this version be the one that later ones are held against; a second person must do it."""
         with self._locked():
+            self._repair()
             version, now = self.version(number), self.reference()
             if now is not None and now.version == number:
                 return now
@@ -227,24 +219,81 @@ class ModelStore:
                 return None
             return self._refer(reference)
 
+    def sign_anew(self, *, key: Path | None) -> tuple[list[int], list[str]]:
+        """Sign the versions of which an older medloop signed just the bundle: those signed, and why others were not."""
+        signed, left = [], []
+        with self._locked():
+            for version in self.versions():
+                folder = version.folder
+                if (folder / VERSION_SIGNATURE).is_file() or not (folder / SIGNATURE).is_file():
+                    continue
+                if key is None or self.verify_key is None:
+                    left.append(f"version {version.number}: signing.key and signing.verify_key must both be set")
+                elif problems := self._signature_problems(version, of_bundle=True) or problems_of(version):
+                    left += problems
+                elif copies := copies_of(version, self.versions()):
+                    left += copies
+                else:
+                    add_number(version)
+                    sign_version(folder, key=key)
+                    signed.append(version.number)
+        return signed, left
+
     def check_signed(self, bundle: Path) -> None:
         """Raises where signatures are demanded and none that fits lies beside the bundle's folder."""
         if self.verify_key is not None:
             check_signature(bundle, bundle.parent / SIGNATURE, key=self.verify_key)
 
-    def verify(self) -> list[str]:
-        """What is wrong with the store; the mirrors of the pointer are repaired on the way."""
+    def repair(self) -> str:
+        """Write a pointer that is damaged or older than the last promotion anew; the words say what was done."""
         with self._locked():
-            problems = [problem for version in self.versions() for problem in _problems(version)]
-            champion = self.champion()
+            return self._repair()
+
+    def verify(self) -> list[str]:
+        """What is wrong with the store; the pointer and its mirrors are repaired on the way."""
+        with self._locked():
+            self._repair()
+            problems = [problem for version in self.versions() for problem in self._problems(version)]
+            champion, wrong = self._settled()
+            if wrong:
+                return [*problems, wrong]
             if champion is not None:
                 version = self.version(champion.version)
-                problems += self._signature_problems(version)
                 if version.bundle != champion.bundle:
                     problems.append(f"{POINTER} names other bytes than version {champion.version} has")
                 problems += self._reference_problems()
                 self._mirror(version, champion)
         return problems
+
+    def _settled(self) -> tuple[Champion | None, str]:
+        """What serves as far as the store tells, and what is wrong with the pointer."""
+        known = recorded_champion(self.folder)
+        try:
+            champion = self.champion()
+        except UserError:
+            if known is not None and self._may_serve(known):
+                return known, f"{POINTER} is damaged"
+            return None, f"{POINTER} is damaged, and {METADATA} does not tell which version served; promote one"
+        if champion is not None and known is not None and is_older(champion, known) and self._may_serve(known):
+            return known, f"{POINTER} is older than the last promotion"
+        return champion, ""
+
+    def _may_serve(self, champion: Champion) -> bool:
+        try:
+            version = self.version(champion.version)
+            self._check_may_serve(version)
+        except BROKEN:
+            return False
+        return version.bundle == champion.bundle
+
+    def _repair(self) -> str:
+        champion, wrong = self._settled()
+        if not wrong or champion is None:
+            return wrong
+        repaired = replace(champion, counter=next_counter(champion))
+        write_json(self.folder / POINTER, asdict(repaired))
+        self._mirror(self.version(repaired.version), repaired)
+        return f"{wrong}; it was written anew from {METADATA}: version {repaired.version} serves"
 
     def _reference_problems(self) -> list[str]:
         """What is wrong with the reference version; where none is written down, the one that holds is."""
@@ -278,9 +327,9 @@ class ModelStore:
         return file_lock(self.folder / ".lock")
 
     def _check_may_serve(self, version: Version) -> None:
-        if problems := _problems(version):
+        if problems := problems_of(version):
             raise BrokenBundle("a version must be as it was registered", found="; ".join(problems), hint=RESTORE)
-        self.check_signed(version.folder / "bundle")
+        self._check_version_signed(version)
         check_binding(version.bundle, version.verdict)
         edition = files.read_meta(version.folder / "bundle")["edition"]
         if not version.verdict.passed or version.verdict.smoke or edition != version.verdict.edition:
@@ -290,16 +339,39 @@ class ModelStore:
                 found="; ".join(failed) or "a verdict on another edition",
                 hint="mend what the gate names and train again; the rules are in params.yaml, section gate",
             )
+        check_works(version.folder / "bundle")
 
-    def _signature_problems(self, version: Version) -> list[str]:
+    def _check_version_signed(self, version: Version) -> None:
+        if self.verify_key is not None:
+            check_version_signature(version, key=self.verify_key)
+
+    def _problems(self, version: Version) -> list[str]:
+        """What differs from what was registered, and from what was signed."""
+        if problems := problems_of(version):
+            return problems
+        champion, _ = self._settled()
+        is_needed = champion is not None and champion.version == version.number
+        if is_needed or any((version.folder / name).is_file() for name in (SIGNATURE, VERSION_SIGNATURE)):
+            return self._signature_problems(version)
+        return []
+
+    def _signature_problems(self, version: Version, *, of_bundle: bool = False) -> list[str]:
         try:
-            self.check_signed(version.folder / "bundle")
+            self.check_signed(version.folder / "bundle") if of_bundle else self._check_version_signed(version)
         except BrokenBundle as error:
             return [f"version {version.number}: {error.found}"]
         return []
 
     def _point(self, version: Version, *, previous: int | None, by: str) -> Champion:
-        champion = Champion(version=version.number, bundle=version.bundle, previous=previous, promoted=_now(), by=by)
+        before = (recorded_champion(self.folder), self._settled()[0])
+        champion = Champion(
+            version=version.number,
+            bundle=version.bundle,
+            previous=previous,
+            promoted=_now(),
+            by=by,
+            counter=next_counter(*before),
+        )
         if not (self.folder / POINTER).is_file():
             # Nothing was approved before: what a kill may have left of a reference does not count.
             self._refer(Reference(version=version.number, bundle=version.bundle, since=champion.promoted, by=by))
@@ -318,37 +390,6 @@ class ModelStore:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(Path("versions") / str(version.number))
         fresh.replace(self.folder / LINK)
-
-
-def _problems(version: Version) -> list[str]:
-    try:
-        digest = files.verify(version.folder / "bundle")
-    except BrokenBundle as error:
-        return [f"version {version.number}: {error.found}"]
-    if digest != version.bundle:
-        return [f"version {version.number}: other bytes than were registered"]
-    registered, found = read_json(version.folder / DESCRIPTION)["files"], _beside_bundle(version.folder)
-    differing = sorted(name for name in {*registered, *found} if registered.get(name) != found.get(name))
-    return [f"version {version.number}: {name} is not as it was registered" for name in differing]
-
-
-def _beside_bundle(folder: Path) -> dict[str, str]:
-    """The checksums of what stands beside the bundle; that has its own."""
-    paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {
-        path.as_posix(): sha256_file(folder / path) for path in paths if path.parts[0] not in {"bundle", DESCRIPTION}
-    }
-
-
-def _is_same(first: Verdict, second: Verdict) -> bool:
-    """Whether two verdicts decide the same by the same rules, against the same champion; latencies vary."""
-    return _decision(first) == _decision(second)
-
-
-def _decision(verdict: Verdict) -> tuple[Any, ...]:
-    against = [(one or {}).get("bundle") for one in (verdict.champion, verdict.reference)]
-    rules = [(rule.name, rule.needed, rule.passed) for rule in verdict.rules]
-    return verdict.bundle, verdict.edition, verdict.passed, verdict.smoke, verdict.gate, against, rules
 
 
 def _now() -> str:

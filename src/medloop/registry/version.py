@@ -40,10 +40,12 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """What serves, since when, by whom, and what served before."""
+    """What serves, since when, by whom, and what served before; the counter grows with each change."""
 
     version: int
     bundle: str
     previous: int | None
     promoted: str
     by: str
+    # A pointer of an older medloop has none.
+    counter: int = 0

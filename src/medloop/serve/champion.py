@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medloop.bundle.predictor import Predictor
+from medloop.bundle.probe import check_works
 from medloop.errors import BrokenBundle, UserError
-from medloop.registry.store import BROKEN, Champion, ModelStore, champion_in
+from medloop.registry.store import BROKEN, Champion, ModelStore, OlderPointer, champion_in, refuse_older
 from medloop.storage.objects import StorageAway
 
 log = logging.getLogger("medloop.serve")
@@ -34,7 +35,11 @@ class Serving:
 
 
 def load_serving(folder: Path, *, threads: int, version: str | None = None) -> Serving:
-    """Load, let it answer made-up cases, and measure which sessions are worth their memory."""
+    """Load, let it answer made-up cases, and measure which sessions are worth their memory.
+
+    It is tried in another process first: what hangs there would hang here for good.
+    """
+    check_works(folder)
     predictor = Predictor.load(folder)
     predictor.version = version or predictor.version
     if threads == 1 or not predictor.is_image:
@@ -65,6 +70,8 @@ class Watcher:
     def __init__(self, store: ModelStore, *, threads: int) -> None:
         self._store, self._threads = store, threads
         self._seen: bytes | None = None
+        # The newest pointer that was followed; an older one is never gone back to.
+        self._newest: Champion | None = None
         self._retry = 0.0
         self._is_away = False
 
@@ -74,19 +81,22 @@ class Watcher:
         return self._store.watch_seconds
 
     def load(self) -> Serving:
-        """What the pointer names now, or what served here last where the store has to be followed from afar."""
+        """What the pointer names now, or the last champion that is known where the pointer cannot be followed."""
+        kept = self._store.kept()
         try:
             pointer = self._store.pointer()
-            serving = self._load(named_by(pointer))
+            champion = named_by(pointer)
+            refuse_older(champion, kept)
+            serving = self._load(champion)
         except BROKEN as error:
-            kept = self._store.kept()
             if kept is None:
                 raise
             facts = {"kind": type(error).__name__, "version": str(kept.version), "since": kept.promoted}
             log.warning("the champion cannot be fetched; the one that served here last goes on", extra=facts)
             self._is_away = isinstance(error, StorageAway)
+            self._newest = kept
             return self._load(kept)
-        self._seen = pointer
+        self._seen, self._newest = pointer, champion
         return serving
 
     def look(self, now: Serving, *, take: Callable[[Serving], None], refuse: Callable[[str, str], None]) -> None:
@@ -99,13 +109,16 @@ class Watcher:
                 return
             champion = named_by(pointer)
             wanted = str(champion.version)
+            refuse_older(champion, self._newest)
             if (champion.bundle, wanted) != (now.predictor.hash, now.predictor.version):
                 take(self._load(champion))
-            self._seen, self._retry = pointer, 0.0
+            self._seen, self._newest, self._retry = pointer, champion, 0.0
         except StorageAway:
             self._say(is_away=True)
         except BROKEN as error:
-            self._seen, self._retry = pointer, time.monotonic() + RETRY_SECONDS
+            # Time makes no pointer newer.
+            again = 0.0 if isinstance(error, OlderPointer) else time.monotonic() + RETRY_SECONDS
+            self._seen, self._retry = pointer, again
             refuse(wanted, type(error).__name__)
 
     def _load(self, champion: Champion) -> Serving:

@@ -48,13 +48,17 @@ def _tracked(project: Project, version: Version, champion: Champion | None) -> s
 def promote(project: Project, number: int) -> dict[str, Any]:
     """Let a version serve; what serves now, and how its mirror went."""
     second_person = project.recipe.gate.second_person
-    champion = store_of(project).promote(number, by=who(project.settings), second_person=second_person)
-    return _told(project, champion, kind="promotion")
+    store = store_of(project)
+    repaired = store.repair()
+    champion = store.promote(number, by=who(project.settings), second_person=second_person)
+    return {**_told(project, champion, kind="promotion"), "repaired": repaired}
 
 
 def rollback(project: Project) -> dict[str, Any]:
     """Let the version serve that served before; what serves now, and how its mirror went."""
-    return _told(project, store_of(project).rollback(by=who(project.settings)), kind="rollback")
+    store = store_of(project)
+    repaired = store.repair()
+    return {**_told(project, store.rollback(by=who(project.settings)), kind="rollback"), "repaired": repaired}
 
 
 def set_reference(project: Project, number: int) -> dict[str, Any]:
@@ -67,11 +71,13 @@ def set_reference(project: Project, number: int) -> dict[str, Any]:
 
 
 def migrate(project: Project) -> dict[str, Any]:
-    """Write down in a store of an older medloop what it lacks: the reference version."""
-    store = store_of(project)
+    """Give a store of an older medloop what it lacks: the reference version, and signatures of whole versions."""
+    store, key = store_of(project), project.settings.signing.key
     reference = store.migrate()
-    mirrored = _mirrored(project) if reference is not None else ""
-    return {"reference": asdict(reference) if reference is not None else None, "mirror": mirrored}
+    signed, left = store.sign_anew(key=project.root / key if key else None)
+    mirrored = _mirrored(project) if reference is not None or signed else ""
+    written = asdict(reference) if reference is not None else None
+    return {"reference": written, "signed": signed, "not_signed": left, "mirror": mirrored}
 
 
 def _mirrored(project: Project) -> str:
@@ -85,21 +91,20 @@ def _told(project: Project, champion: Champion, *, kind: str) -> dict[str, Any]:
 
 
 def verify(project: Project) -> list[str]:
-    """Every version must be as it was registered; the mirrors of the pointer are repaired, and a line says how."""
+    """Every version must be as it was registered; the pointer and its mirrors are repaired, and a line says how."""
     store = store_of(project)
+    repaired = store.repair()
     problems = store.verify()
     if problems:
-        raise UserError(
-            "every version must be as it was registered",
-            found="; ".join(problems),
-            hint=RESTORE,
-        )
+        # A repair that failed is a problem that verify names as well.
+        done = [repaired] if repaired and repaired not in problems else []
+        raise UserError("The model store is not as it was written.", found="; ".join([*done, *problems]), hint=RESTORE)
     lines = [
         f"version {version.number} is as it was registered; {_tracked(project, version, None)}"
         for version in store.versions()
     ]
     copied = mirror_to(project.settings.mirror, store)
-    return [*lines, f"what serves is {copied}"] if copied else lines
+    return [*filter(None, (repaired,)), *lines, *([f"what serves is {copied}"] if copied else [])]
 
 
 def overview(project: Project) -> list[dict[str, Any]]:
