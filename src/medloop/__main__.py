@@ -16,6 +16,9 @@ def main() -> None:
     """Run a command; what the user can mend is told without a stack."""
     from medloop.cli import app
     from medloop.cli.extras import missing_extra
+    from medloop.cores import bound_libraries
+
+    bound_libraries()
 
     try:
         app()
