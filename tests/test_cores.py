@@ -49,7 +49,8 @@ def test_the_quota_of_the_container_counts(system: str, tmp_path: Path) -> None:
 
 def test_the_command_bounds_the_threads_of_libraries_by_the_affinity() -> None:
     code = (
-        "import os, sys\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nos.environ.pop('OMP_NUM_THREADS', 0)\n"
+        "import os, sys\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nos.environ.pop('OMP_NUM_THREADS', 0)\n"
         "sys.argv = ['medloop', '--help']\nfrom medloop.__main__ import main\n"
         "try: main()\nexcept SystemExit: print(os.environ.get('OMP_NUM_THREADS'))"
     )

@@ -103,7 +103,8 @@ class FeedbackSettings(Strict):
     keep_days: Annotated[int, Field(ge=1)] = 180
     journal: bool = True
     journal_key: SecretStr | None = None
-    stateless: bool = False
+    # Whether the disk goes with the process; when absent, as the platform's variables tell.
+    stateless: bool | None = None
     spool_mib: Annotated[float, Field(gt=0)] = 256.0
 
 
