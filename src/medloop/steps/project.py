@@ -18,7 +18,6 @@ from medloop.storage import write_text
 from medloop.storage.atomic import OWNER_ONLY
 
 SMOKE_FOLDS = 3
-SECRETS = "secrets.yaml"
 NOT_COMMITTED = "# Never committed. Keep a copy: patients are told apart by this key."
 
 
@@ -99,7 +98,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 def patient_key(root: Path, settings: Settings) -> bytes:
     """The key under which patients are hidden; a project that has none is given one, in secrets.yaml."""
-    path = root / SECRETS
+    path = root / "secrets.yaml"
     _narrow(path)
     # Another run may have made one since these settings were read.
     known = settings.patient_key or load_settings(root).patient_key
