@@ -141,6 +141,8 @@ class Settings(Strict):
     mirror: Annotated[str, Field(pattern="^s3://[^/]")] | None = None
     logs: str = "logs"
     user: str | None = None
+    # Whether findings, answers and pages name files, whose names may be those of patients; else they give case ids.
+    show_names: bool = False
     patient_key: SecretStr | None = None
     storage: StorageSettings = StorageSettings()
     tracking: TrackingSettings = TrackingSettings()
