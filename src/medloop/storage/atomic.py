@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,6 +20,8 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 # Above this many files one sync of the machine is quicker than one a file.
 MANY_FILES = 1000
+# No room on the disk, in the quota or under the limit on the size of files.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OWNER_ONLY = 0o600
 
 
@@ -54,8 +57,17 @@ def _replacing(
             shutil.copymode(path, temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """Note what was being written in an error of the system that names no file, as that of a full disk."""
+    if error.errno in FULL and error.filename is None:
+        error.filename = str(path)
 
 
 def write_text(path: Path, text: str, *, secret: bool = False) -> None:
@@ -95,7 +107,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if aside.exists() and not path.exists():
             aside.rename(path)
         _remove(aside)
-        yield new
+        try:
+            yield new
+        except OSError as error:
+            _name(error, path)
+            raise
         _sync_tree(new)
         _put(new, path, aside)
         _sync(path.parent)
