@@ -140,5 +140,7 @@ def test_a_full_disk_in_another_process_is_told() -> None:
 
 
 def test_what_is_no_trouble_with_a_file_is_a_bug() -> None:
-    for error in (ValueError("x"), ConnectionRefusedError(111, "refused"), OSError("no number")):
+    bug = ValueError("x")
+    bug.__context__ = FileNotFoundError(2, "No such file or directory", "optional.json")
+    for error in (bug, ConnectionRefusedError(111, "refused"), OSError("no number")):
         assert explain_fault(error) is None

@@ -121,12 +121,22 @@ def test_the_stages_take_any_name(tmp_path: Path) -> None:
         split={"folds": 2},
         prepare={"size": 24},
     )
-    run_stages(tmp_path, "ingest", "audit", "split", "prepare")
+    done = medloop("ingest", cwd=tmp_path)
+    assert r"caf\xe9" in done.out
+    assert "\u202e" not in done.out
+    run_stages(tmp_path, "audit", "split", "prepare")
     cases = project.cases()
     assert len(cases) == 24 + len(ODD) + 14
     assert set(cases["label"]) == {"normal", "tumour", "caf\\xe9\n\u202e"}
     assert cases["quarantined"].notna().sum() == 1
     assert "\u202e" not in (tmp_path / "work" / "audit" / "audit.html").read_text("utf-8")
+
+
+def test_a_message_does_not_obey_what_a_name_holds(tmp_path: Path) -> None:
+    done = medloop("audit", "scans\x1b[2J\u202e", cwd=tmp_path)
+    assert done.code == 2
+    assert r"scans\x1b[2J\u202e" in done.err
+    assert not {"\x1b", "\u202e"} & set(done.err)
 
 
 def test_frames_of_a_file_of_any_name_are_cases(tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ SQLITE = {
 def explain_fault(error: BaseException, *, file: Path | None = None) -> UserError | None:
     """Return what to tell the user where a file or folder is at the root of an error; `file` is a SQLite database's."""
     for one in _chain(error):
-        if isinstance(one, OSError) and one.strerror and (one.filename is not None or one.errno in NAMELESS):
+        # Farther down, a file that was not there may be what the code was ready for.
+        about_file = one is error and getattr(one, "filename", None) is not None
+        if isinstance(one, OSError) and one.strerror and (about_file or one.errno in NAMELESS):
             return _told(one.errno or 0, one.strerror, one.filename)
         if isinstance(one, sqlite3.Error) and (number := _number(one)):
             return _told(number, str(one), file or DATABASES)
