@@ -11,6 +11,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from medloop.bundle.batch import score_files
+from medloop.bundle.predictor import Predictor
+from medloop.bundle.whose import Whose
 from medloop.storage.names import local_path
 from tests.bundle.image_bundles import draw_discs, png
 from tests.loop_project import medloop
@@ -68,3 +71,23 @@ def test_files_of_one_name_in_two_places_have_two_ids(discs: Path, tmp_path: Pat
     done = medloop("predict", "p0", "p1", "--bundle", str(discs / "bundle"), cwd=tmp_path)
     assert done.code == 0, done.err
     assert len({row["case"] for row in rows_of(tmp_path / "predictions.csv")}) == 2
+
+
+def test_slices_of_patients_are_told_by_their_ids(heads: Path, tmp_path: Path) -> None:
+    for number, disc in enumerate(draw_discs(4, seed=9)):
+        name = f"{PATIENT}\n{number}".encode() + b"\xff.png"
+        write(tmp_path / "scans", name, png(disc.pixels)[: 100 if number == 0 else None])
+    (tmp_path / "who.csv").write_text("file,patient\nscans/lost.png,p1\n", "utf-8")
+    words = ("scans", "--bundle", str(heads / "bundle"))
+    nobodys = medloop("predict", *words, "--patients", "who.csv", cwd=tmp_path)
+    assert nobodys.code == 2
+    assert "such as case " in nobodys.err
+    assert "DOE" not in nobodys.err
+    predictor = Predictor.load(heads / "bundle")
+    found = score_files(predictor, [tmp_path / "scans"], tmp_path / "out.csv", whose=Whose(pattern="^(DOE)"))
+    assert (found.answered, found.rejected) == (0, 1)
+    (row,) = rows_of(tmp_path / "out.csv")
+    assert row["patient"] == "DOE"
+    assert len(row["case"].split(" | ")) == 4
+    assert f"in case {row['case'].split(' | ', maxsplit=1)[0]}" in row["rejected"]
+    assert "DOE" not in "".join(str(row[name]) for name in row if name != "patient")
