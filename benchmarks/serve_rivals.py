@@ -20,6 +20,7 @@ from benchmarks.row import Row
 from benchmarks.serve import in_turns, medloop, told
 from benchmarks.served_bundles import image_bundle, picture
 from medloop.bundle import files
+from medloop.cores import cores
 from medloop.errors import UserError
 from medloop.serve.load import Target, form_of, load, request_of
 
@@ -149,7 +150,7 @@ def _bentoml(binaries: Path, _root: Path, port: int) -> list[list[str]]:
 
 
 def _mlflow(binaries: Path, root: Path, port: int) -> list[list[str]]:
-    model, workers = str(root / "mlflow_model"), str(len(os.sched_getaffinity(0)))
+    model, workers = str(root / "mlflow_model"), str(cores())
     where = ["--env-manager", "local", "-h", "127.0.0.1", "-p", str(port), "-w", workers]
     saves = [str(binaries / "python"), str(CODE / "mlflow_model.py"), model]
     return [saves, [str(binaries / "mlflow"), "models", "serve", "-m", model, *where]]

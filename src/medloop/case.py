@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +12,12 @@ Row = dict[str, Value]
 
 # In the project's files the columns of a table carry this prefix, which keeps them apart from medloop's own.
 VALUE_PREFIX = "row."
+
+
+def case_id(source: str, key: str) -> str:
+    """Return the lasting name of a case, which depends on neither the order nor the place of the files."""
+    # The key may be the name of a file, and that may hold any bytes.
+    return hashlib.sha256(f"{source}\0{key}".encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def folded_id(patient_id: str) -> str:

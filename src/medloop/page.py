@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as escape_html
+
+from medloop.storage.names import visible
 
 # Numbers, intervals, and means with their deviations.
 FIGURE = re.compile(r"[-+0-9.,%±\[\] ]{1,40}")
@@ -36,6 +38,11 @@ ul.limits { border-left: 4px solid var(--warn); background: #fdf7ee; margin: 1re
 .yes { background: var(--accent); }
 @media print { main { max-width: none; padding: 0; } h2 { break-after: avoid; } tr, figure { break-inside: avoid; } }
 """
+
+
+def escape(text: str) -> str:
+    """Text as HTML, with what is not seen or turns the direction of writing shown as escapes."""
+    return escape_html(visible(text, keep="\n\t"))
 
 
 def page(title: str, *, lead: str, body: Iterable[str]) -> str:

@@ -108,7 +108,8 @@ class FeedbackSettings(Strict):
     keep_days: Annotated[int, Field(ge=1)] = 180
     journal: bool = True
     journal_key: SecretStr | None = None
-    stateless: bool = False
+    # Whether the disk goes with the process; when absent, as the platform's variables tell.
+    stateless: bool | None = None
     spool_mib: Annotated[float, Field(gt=0)] = 256.0
 
 
@@ -148,6 +149,8 @@ class Settings(Strict):
     log_mib: Annotated[float, Field(gt=0)] = 10.0
     log_files: Annotated[int, Field(ge=1, le=1000)] = 5
     user: str | None = None
+    # Whether findings, answers and pages name files, whose names may be those of patients; else they give case ids.
+    show_names: bool = False
     patient_key: SecretStr | None = None
     storage: StorageSettings = StorageSettings()
     tracking: TrackingSettings = TrackingSettings()

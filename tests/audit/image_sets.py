@@ -29,6 +29,9 @@ class ImageSet:
     def read(self, path: str) -> NDArray[np.uint8]:
         return decode((self.root / path).read_bytes()).pixels
 
+    def ids(self, paths: list[str]) -> set[str]:
+        return set(self.cases["case_id"].iloc[self.places(paths)])
+
     def places(self, paths: list[str]) -> list[int]:
         at = {path: place for place, path in enumerate(self.cases["path"])}
         return [at[path] for path in paths]

@@ -61,7 +61,7 @@ def test_every_planted_fault_is_named_with_its_files(
     found = finding(audit, name)
     assert found.severity == severity
     assert found.count >= len(messy.planted[fault]["paths"])
-    assert set(messy.planted[fault]["paths"]) <= set(found.where)
+    assert messy.ids(messy.planted[fault]["paths"]) <= set(found.where)
     assert found.what
     assert found.todo
 
@@ -143,7 +143,7 @@ def test_an_image_that_broke_since_ingest_is_named_and_the_others_go_on(tmp_path
         return images.read(path)
 
     found = finding(audit_images(images.cases, read, AuditSection(), scratch=tmp_path / "scratch"), "unreadable")
-    assert found.where == (bad,)
+    assert found.where == tuple(images.ids([bad]))
     assert "cut off" in found.what
 
 
@@ -170,7 +170,7 @@ def test_nothing_readable_is_refused(tmp_path: Path) -> None:
 def test_flipped_labels_of_body_parts_rank_high(tmp_path: Path) -> None:
     images = phantoms(tmp_path / "set", Fault(name="flipped_labels"), kind="six_kinds", patients=120, seed=4)
     wrong = set(images.planted["flipped_labels"]["paths"])
-    audit = audit_images(images.cases, images.read, AuditSection(), scratch=tmp_path / "scratch")
+    audit = audit_images(images.cases, images.read, AuditSection(), scratch=tmp_path / "scratch", names=True)
     doubted = {path for path, *_ in audit.doubts}
     assert len(doubted & wrong) >= 0.7 * len(wrong)
     assert len(doubted & wrong) >= 0.9 * len(doubted)

@@ -45,7 +45,7 @@ def test_images_name_them_too_and_stay_apart(tmp_path: Path) -> None:
     audit = audit_images(cases, images.read, AuditSection(), scratch=tmp_path / "scratch")
     [finding] = alike(audit.findings)
     assert finding.count == 2
-    assert cases.loc[changed, "path"] in finding.where
+    assert cases.loc[changed, "case_id"] in finding.where
 
 
 def test_headers_name_them_too_though_only_hashes_of_them_are_kept(tmp_path: Path) -> None:

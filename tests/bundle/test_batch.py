@@ -44,7 +44,7 @@ def test_one_bad_row_among_a_hundred_is_one_named_rejection(predictor: Predictor
     rows = [dict(row) for row in small_rows(100, seed=3)]
     rows[41]["c0"] = "many"
     table = write_table(tmp_path / "in.csv", rows)
-    result = score_files(predictor, [table], tmp_path / "out.csv")
+    result = score_files(predictor, [table], tmp_path / "out.csv", names=True)
     assert (result.answered, result.rejected) == (99, 1)
     bad = [line for line in lines_of(tmp_path / "out.csv") if line["rejected"]]
     assert [(line["file"], line["row"], line["label"], line["p_benign"]) for line in bad] == [("in.csv", "43", "", "")]
@@ -87,7 +87,7 @@ def test_an_unknown_ending_is_refused_before_the_work(predictor: Predictor, tmp_
 
 def test_several_files_share_one_answer_file(predictor: Predictor, tmp_path: Path) -> None:
     tables = [write_table(tmp_path / f"{name}.csv", small_rows(3, seed=1)) for name in "ab"]
-    score_files(predictor, tables, tmp_path / "new" / "out.csv")
+    score_files(predictor, tables, tmp_path / "new" / "out.csv", names=True)
     lines = lines_of(tmp_path / "new" / "out.csv")
     assert [(line["file"], line["row"]) for line in lines] == [
         (f"{name}.csv", str(row)) for name in "ab" for row in (2, 3, 4)

@@ -43,7 +43,7 @@ def lines_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_folder_gives_one_line_a_file(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
-    assert score_files(predictor, [folder], tmp_path / "out.csv") == Scored(answered=6, rejected=0)
+    assert score_files(predictor, [folder], tmp_path / "out.csv", names=True) == Scored(answered=6, rejected=0)
     lines = lines_of(tmp_path / "out.csv")
     assert [line["file"] for line in lines] == [str(folder / f"p{n // 2}" / f"{n}.png") for n in range(6)]
     for line, answer in zip(lines, predictor.predict(FILES), strict=True):
@@ -55,7 +55,7 @@ def test_a_folder_gives_one_line_a_file(predictor: Predictor, folder: Path, tmp_
 def test_a_bad_file_is_one_named_rejection(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
     (folder / "p1" / "2.png").write_bytes(FILES[2][:100])
     (folder / "p1" / "notes.txt").write_text("no image", encoding="utf-8")
-    assert score_files(predictor, [folder], tmp_path / "out.csv") == Scored(answered=5, rejected=2)
+    assert score_files(predictor, [folder], tmp_path / "out.csv", names=True) == Scored(answered=5, rejected=2)
     bad = {Path(line["file"]).name: line["rejected"] for line in lines_of(tmp_path / "out.csv") if line["rejected"]}
     assert list(bad) == ["2.png", "notes.txt"]
     assert "PNG" in bad["2.png"]
@@ -97,7 +97,8 @@ def test_a_prefix_in_an_object_store(
         bucket(f"new/{number}.png", data)
     bucket("new/broken.png", b"\x89PNG")
     bucket("old/x.png", FILES[0])
-    assert score_files(predictor, ["s3://scans/new"], tmp_path / "out.csv") == Scored(answered=3, rejected=1)
+    found = score_files(predictor, ["s3://scans/new"], tmp_path / "out.csv", names=True)
+    assert found == Scored(answered=3, rejected=1)
     names = [line["file"] for line in lines_of(tmp_path / "out.csv")]
     assert names == [f"s3://scans/new/{name}.png" for name in ("0", "1", "2", "broken")]
 

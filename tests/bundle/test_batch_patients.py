@@ -63,7 +63,7 @@ def write_list(path: Path, folder: str, **columns: str) -> Path:
 def test_a_list_names_the_patients(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
     whose = Whose.of(predictor.meta, patients=write_list(tmp_path / "who.csv", "scans"))
     out = tmp_path / "out.csv"
-    assert score_files(predictor, [scans], out, whose=whose) == Scored(answered=3, rejected=0)
+    assert score_files(predictor, [scans], out, whose=whose, names=True) == Scored(answered=3, rejected=0)
     lines = lines_of(out)
     assert [line["patient"] for line in lines] == ["p1", "p2", "p3"]
     assert [line["file"].count(" | ") for line in lines] == [2, 1, 2]
@@ -106,14 +106,15 @@ def test_without_patients_nothing_is_answered_and_the_way_out_is_told(heads: Pat
     write_list(tmp_path / "who.csv", "scans", patient="patient_id")
     words = ("--bundle", str(heads / "bundle"), "--patients", "who.csv")
     done = medloop("predict", "scans", *words, cwd=tmp_path)
-    assert (done.code, done.out) == (0, "3 patients answered, 0 rejected; see predictions.csv\n"), done.err
+    assert done.code == 0, done.err
+    assert done.out.startswith("3 patients answered, 0 rejected; see predictions.csv\n")
 
 
 def test_a_file_that_the_list_leaves_out_is_nobodys(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
     whose = Whose.of(predictor.meta, patients=write_list(tmp_path / "who.csv", "scans"))
     (scans / "9.png").write_bytes(png(SLICES[0]))
     with pytest.raises(RejectedInput, match=r"no patient for the case, such as .*9\.png"):
-        score_files(predictor, [scans], tmp_path / "out.csv", whose=whose)
+        score_files(predictor, [scans], tmp_path / "out.csv", whose=whose, names=True)
 
 
 def test_a_slice_that_cannot_be_used_is_told_with_its_patient(
@@ -122,7 +123,8 @@ def test_a_slice_that_cannot_be_used_is_told_with_its_patient(
     (scans / "1_p2.png").write_bytes(png(SLICES[1])[:100])
     (scans / "notes.txt").write_text("no picture", encoding="utf-8")
     out = tmp_path / "out.csv"
-    assert score_files(predictor, [scans], out, whose=Whose(pattern=r"_(p\d)")) == Scored(answered=2, rejected=2)
+    found = score_files(predictor, [scans], out, whose=Whose(pattern=r"_(p\d)"), names=True)
+    assert found == Scored(answered=2, rejected=2)
     lines = lines_of(out)
     assert [(line["patient"], bool(line["rejected"])) for line in lines] == [
         ("", True),
@@ -188,7 +190,8 @@ def test_a_patient_whose_listed_slices_are_not_all_there_gets_no_answer(
     with table.open("a", encoding="utf-8") as file:
         file.write("scans/lost.png,p2\nelsewhere/other.png,p7\n")
     whose = Whose.of(predictor.meta, patients=table)
-    assert score_files(predictor, [scans], tmp_path / "out.csv", whose=whose) == Scored(answered=2, rejected=1)
+    found = score_files(predictor, [scans], tmp_path / "out.csv", whose=whose, names=True)
+    assert found == Scored(answered=2, rejected=1)
     told = {line["patient"]: line["rejected"] for line in lines_of(tmp_path / "out.csv")}
     assert set(told) == {"p1", "p2", "p3"}
     assert "lost.png" in told["p2"]

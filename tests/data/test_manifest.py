@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medloop.case import Case
+from medloop.case import Case, case_id
 from medloop.data import manifest
 from medloop.errors import UserError
 from tests.tables import cases_of, clinic
@@ -86,8 +86,8 @@ def test_a_row_is_a_case_with_its_own_columns(cases: pd.DataFrame) -> None:
 
 
 def test_ids_of_different_sources_differ() -> None:
-    assert manifest.case_id("a", "b#1") != manifest.case_id("b", "a#1")
-    assert manifest.case_id("ab", "c") != manifest.case_id("a", "bc")
+    assert case_id("a", "b#1") != case_id("b", "a#1")
+    assert case_id("ab", "c") != case_id("a", "bc")
 
 
 def test_a_row_has_one_fingerprint_whatever_the_order_of_its_columns() -> None:

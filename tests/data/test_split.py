@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from medloop.case import case_id
 from medloop.data import manifest
 from medloop.data.split import CALIB, NO_FOLD, OUT, TEST, TRAIN, VAL, assign, fold_numbers, split_cases
 from medloop.errors import UserError
@@ -20,7 +21,7 @@ QUICK = settings(deadline=None, max_examples=20)
 
 
 def cases_of(labels: list[str], patients: list[str | None] | None = None) -> pd.DataFrame:
-    names = [manifest.case_id("test", str(number)) for number in range(len(labels))]
+    names = [case_id("test", str(number)) for number in range(len(labels))]
     columns = {"case_id": names, "label": labels, "patient_id": patients or [None] * len(labels)}
     return manifest.completed(pd.DataFrame({**columns, "source": "test", "file_sha256": names}))
 
@@ -190,8 +191,8 @@ def test_a_late_case_of_a_patient_of_the_edition_is_left_out_of_everything() -> 
     known = str(early.set_index("case_id").loc[min(locked), "patient_id"])
     late = cases_of([*labels, "n", "p"], [*patients, known, "somebody new"])
     parts = part_of(split(late, locked=locked))
-    assert parts[manifest.case_id("test", "40")] == OUT
-    assert parts[manifest.case_id("test", "41")] == TRAIN
+    assert parts[case_id("test", "40")] == OUT
+    assert parts[case_id("test", "41")] == TRAIN
 
 
 def test_a_late_copy_ties_its_patient_to_the_edition() -> None:

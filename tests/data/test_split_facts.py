@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from medloop.case import case_id
 from medloop.data import manifest
 from medloop.data.split import split_cases
 from medloop.data.split_facts import split_facts
@@ -16,7 +17,7 @@ from tests.loop_project import copied, run_stages
 
 def cases_of(count: int, **columns: Any) -> pd.DataFrame:
     """Cases of two classes in turn."""
-    names = [manifest.case_id("test", str(number)) for number in range(count)]
+    names = [case_id("test", str(number)) for number in range(count)]
     labels = ["ab"[number % 2] for number in range(count)]
     table = pd.DataFrame({"case_id": names, "label": labels, **columns}, dtype=object)
     return manifest.completed(table.assign(source="test", file_sha256=names))

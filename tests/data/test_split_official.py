@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from medloop.case import case_id
 from medloop.data import manifest
 from medloop.data.edition import edition_of, locked_cases
 from medloop.data.split import LEAK, OUT, TEST, TRAIN, VAL, split_cases
@@ -23,7 +24,7 @@ Rows = Sequence[tuple[str, str | None, str | None]]
 
 def cases_of(rows: Rows) -> pd.DataFrame:
     """Cases of a label, an official part and a patient."""
-    names = [manifest.case_id("test", str(number)) for number in range(len(rows))]
+    names = [case_id("test", str(number)) for number in range(len(rows))]
     table = pd.DataFrame(rows, columns=["label", "given", "patient_id"], dtype=object)
     return manifest.completed(table.assign(case_id=names, source="test", file_sha256=names))
 

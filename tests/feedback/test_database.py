@@ -18,7 +18,7 @@ from medloop.feedback.database import Database, database_url
 from medloop.feedback.migrate import NEWEST, SCRIPTS, form_of, make_tables, run_steps
 from medloop.feedback.store import Feedback
 from medloop.feedback.tables import journal_head, metadata
-from medloop.settings import FeedbackSettings
+from medloop.settings import FeedbackSettings, load_settings
 from tests.postgres import Postgres
 
 from .answers import picture
@@ -94,9 +94,21 @@ def test_a_file_is_refused_where_no_disk_is_kept(
     if platform is not None:
         monkeypatch.setenv(platform, "x")
     with pytest.raises(UserError, match="keeps no disk") as refused:
-        open_feedback(FeedbackSettings(stateless=platform is None), root=tmp_path)
+        open_feedback(FeedbackSettings(stateless=True if platform is None else None), root=tmp_path)
     assert "would be lost" in refused.value.found
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_file_on_a_volume_is_taken_where_the_settings_say_so(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(platform, "x")
+    (tmp_path / "config.yaml").write_text("feedback: {stateless: false}\n", encoding="utf-8")
+    feedback = open_feedback(load_settings(tmp_path).feedback, root=tmp_path)
+    feedback.record([picture(None)])
+    feedback.close()
+    assert {"feedback.db", "feedback.key", "feedback.head"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_without_a_disk_the_key_must_come_from_the_settings(postgres: Postgres, tmp_path: Path) -> None:

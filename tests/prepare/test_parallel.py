@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medloop.cores import cores
 from medloop.errors import UserError
 from medloop.prepare.parallel import MOST_IN_A_CHUNK, WORTH_PROCESSES, chunks_of, each_chunk, growing
 from medloop.prepare.sandbox import Sandbox
@@ -92,7 +93,7 @@ def test_few_files_stay_in_this_process_and_many_go_to_others() -> None:
         many = set(results)
     assert few == {os.getpid()}
     assert os.getpid() not in many
-    assert 1 <= len(many) <= (os.cpu_count() or 1)
+    assert 1 <= len(many) <= cores()
 
 
 def test_other_processes_are_at_work_before_a_result_is_asked_for(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_no_process_outlives_a_parent_that_is_killed() -> None:
     command = [sys.executable, "-c", PARENT]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        workers = [int(parent.stdout.readline()) for _ in range(min(2, os.cpu_count() or 1))]
+        workers = [int(parent.stdout.readline()) for _ in range(min(2, cores()))]
         assert all(map(is_running, workers))
         parent.kill()
     deadline = time.monotonic() + 60

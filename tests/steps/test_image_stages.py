@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import SecretStr
 
 from medloop.errors import UserError
 from medloop.prepare.prepared_images import read_prepared_images
+from medloop.settings import Settings, load_settings
 from medloop.steps import stages
-from medloop.steps.project import Project
+from medloop.steps.project import Project, patient_key
 from medloop.storage import write_json
 from tests.image_files import image_project, write_classes, write_picture
+from tests.loop_project import medloop
 
 
 def make(folder: Path, **prepare: Any) -> Project:
@@ -54,6 +58,41 @@ def test_ingest_makes_one_key_for_patients_that_only_the_owner_can_read(tmp_path
     stages.ingest(make(tmp_path))
     assert secret.read_bytes() == before
     assert before.count(b"patient_key:") == 1
+
+
+@pytest.mark.parametrize("before", [None, "user: me\n"])
+def test_the_key_is_at_no_moment_readable_by_others(
+    before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before:
+        (tmp_path / "secrets.yaml").write_text(before, "utf-8")
+    rights, fsync = [], os.fsync
+
+    def look(handle: int) -> None:
+        rights.extend(path.stat().st_mode & 0o077 for path in tmp_path.iterdir() if b"_key" in path.read_bytes())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", look)
+    umask = os.umask(0)
+    try:
+        key = patient_key(tmp_path, Settings())
+    finally:
+        os.umask(umask)
+    assert rights
+    assert not any(rights)
+    assert load_settings(tmp_path).patient_key == SecretStr(key.decode())
+    assert load_settings(tmp_path).user == (before and "me")
+
+
+def test_a_key_that_others_could_read_is_narrowed_and_told(tmp_path: Path) -> None:
+    make(tmp_path)
+    secret = tmp_path / "secrets.yaml"
+    secret.write_text("patient_key: known\n", "utf-8")
+    secret.chmod(0o644)
+    assert medloop("ingest", cwd=tmp_path).code == 0
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert secret.read_text("utf-8") == "patient_key: known\n"
+    assert "secrets.yaml could be read by other users" in (tmp_path / "logs" / "ingest.log").read_text("utf-8")
 
 
 def test_split_keeps_the_official_test_set_and_tells_of_copies_that_left(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_service_says_what_the_report_says(reported: dict[str, Any], served:
 
 
 def test_predict_says_what_the_report_says(project: Project, reported: dict[str, Any], tested: Path) -> None:
-    words = ("--bundle", "work/bundle", "--out", str(tested.parent / "answers.csv"))
+    words = ("--bundle", "work/bundle", "--out", str(tested.parent / "answers.csv"), "--names")
     done = medloop("predict", str(tested), *words, cwd=project.root)
     assert done.code == 0, done.err
     assert f"{len(reported)} patients answered, 0 rejected" in done.out

@@ -14,8 +14,17 @@ from typing import Any
 
 import pytest
 
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 Route = Callable[[BaseHTTPRequestHandler], None]
 PUBLIC = "93.184.216.34"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-ins are on this machine, whatever way this machine has to the internet."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 def answer(content: bytes, **headers: str) -> Route:

@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -109,6 +110,16 @@ def test_a_replaced_file_keeps_its_rights(tmp_path: Path) -> None:
     write_text(path, "old")
     path.chmod(0o600)
     write_text(path, "new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_a_secret_is_its_owners_alone_from_the_first_byte(mode: Literal["wb", "w"], tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.touch(mode=0o644)
+    with atomic_file(path, mode, secret=True):
+        (partial,) = tmp_path.glob(".*")
+        assert partial.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_mode & 0o777 == 0o600
 
 

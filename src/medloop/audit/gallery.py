@@ -25,6 +25,7 @@ class Gallery:
     def __init__(self, table: pd.DataFrame, read: Read, looks: Looks) -> None:
         self.table, self.read, self.looks = table, read, looks
         self.paths = table["path"].to_numpy(object)
+        self.shown = table["shown"].to_numpy(object)
         self.labels = table["label"].to_numpy(object)
         self.given = optional(table, "given").to_numpy(object)
 
@@ -79,7 +80,7 @@ class Gallery:
         return Tile(pixels=pixels, words=words)
 
     def _name(self, place: int) -> str:
-        return PurePosixPath(self.paths[place]).name
+        return PurePosixPath(self.shown[place]).name
 
     def _whose(self, place: int) -> str:
         given = self.given[place]

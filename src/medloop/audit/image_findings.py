@@ -16,6 +16,7 @@ from medloop.audit.result import SHOWN
 from medloop.audit.shortcuts import optional, telling_words
 from medloop.case import Finding
 from medloop.prepare.examine import is_frame
+from medloop.storage.names import local_path, visible
 
 Groups = Sequence[Sequence[int]]
 
@@ -45,7 +46,7 @@ def quarantined(cases: pd.DataFrame) -> Iterator[Finding]:
             name="quarantined",
             severity="warning",
             what=f"{len(aside)} of {len(cases)} files are set aside ({counts}).",
-            where=paths_of(aside, range(len(aside))),
+            where=shown(aside, range(len(aside))),
             count=len(aside),
             todo="Mend them at the source and ingest again; they are used nowhere."
             + (" Which frames to take is said by `prepare.frame`." if "frames" in counts else ""),
@@ -60,7 +61,7 @@ def unreadable(table: pd.DataFrame, looks: Looks) -> Iterator[Finding]:
             name="unreadable",
             severity="severe",
             what=f"{len(looks.broken)} images can no longer be read ({reasons}).",
-            where=paths_of(table, looks.broken),
+            where=shown(table, looks.broken),
             count=len(looks.broken),
             todo="Were they changed since ingest? Ingest again.",
         )
@@ -84,7 +85,7 @@ def no_patients(table: pd.DataFrame) -> Iterator[Finding]:
             name="some_patients_missing",
             severity="warning",
             what=f"{int(missing.sum())} of {len(table)} images have no patient; each counts as a patient of its own.",
-            where=paths_of(table, np.flatnonzero(missing)),
+            where=shown(table, np.flatnonzero(missing)),
             count=int(missing.sum()),
             todo="Complete the column or the pattern, or leave these images out.",
         )
@@ -99,7 +100,7 @@ def exact_duplicates(table: pd.DataFrame, groups: Groups) -> Iterator[Finding]:
             severity="warning",
             what=f"{len(groups)} groups of files hold identical pixels: {files} files, {files - len(groups)} of them "
             f"redundant. The set has {len(table) - files + len(groups)} different images, not {len(table)}.",
-            where=paths_of(table, [group[0] for group in groups]),
+            where=shown(table, [group[0] for group in groups]),
             count=len(groups),
             todo="They stay together in every split. Remove the copies; count the different images in any paper.",
         )
@@ -113,7 +114,7 @@ def near_duplicates(table: pd.DataFrame, groups: Groups, changes: Sequence[tuple
             severity="warning",
             what=f"{len(groups)} groups of images are the same picture in another form: "
             f"{'; '.join(_kinds_of_copy(table, changes))}.",
-            where=paths_of(table, [group[0] for group in groups]),
+            where=shown(table, [group[0] for group in groups]),
             count=len(groups),
             todo="They stay together in every split. Look at them below, and remove the copies.",
         )
@@ -125,7 +126,7 @@ def _kinds_of_copy(table: pd.DataFrame, changes: Sequence[tuple[int, int, str]])
     for first, second, change in changes:
         by_change.setdefault(change, []).append((first, second))
     for change, pairs in sorted(by_change.items()):
-        example = " = ".join(PurePosixPath(path).name for path in table["path"].iloc[list(pairs[0])])
+        example = " = ".join(PurePosixPath(one).name for one in table["shown"].iloc[list(pairs[0])])
         words = f"{change} ({example})" if change else PLAIN_COPY
         yield f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} {words}"
 
@@ -152,7 +153,7 @@ def two_labels(table: pd.DataFrame, groups: Groups, *, near: bool = False) -> It
             name="near_duplicate_two_labels" if near else "two_labels",
             severity="severe",
             what=f"{len(mixed)} {kind} pictures carry two labels: " + "; ".join(_members(table, mixed[:3])) + ".",
-            where=paths_of(table, [place for group in mixed for place in group]),
+            where=shown(table, [place for group in mixed for place in group]),
             count=len(mixed),
             todo="One of the labels is wrong: have them read again, or remove both.",
         )
@@ -169,7 +170,7 @@ def across_splits(table: pd.DataFrame, groups: Groups, *, near: bool = False) ->
             severity="severe",
             what=f"{len(torn)} groups of {kind} pictures lie on both sides of the given split: a model is tested on "
             "pictures that it was trained on.",
-            where=paths_of(table, [place for group in torn for place in group]),
+            where=shown(table, [place for group in torn for place in group]),
             count=len(torn),
             todo="Accept it by name if the split is repaired (the training copies leave), or split anew.",
         )
@@ -188,7 +189,7 @@ def patients_across_splits(table: pd.DataFrame) -> Iterator[Finding]:
             name="patients_across_splits",
             severity="severe",
             what=f"{len(torn)} patients have images on both sides of the given split ({len(some)} images).",
-            where=paths_of(some, range(len(some))),
+            where=shown(some, range(len(some))),
             count=len(torn),
             todo="Accept it by name if the split is repaired (the training copies leave), or split anew.",
         )
@@ -209,7 +210,7 @@ def wrong_extensions(table: pd.DataFrame) -> Iterator[Finding]:
             name="wrong_extension",
             severity="warning",
             what=f"{len(wrong)} files are not what their name says ({kinds}).",
-            where=paths_of(table, wrong),
+            where=shown(table, wrong),
             count=len(wrong),
             todo="medloop reads them by their content; rename them for other programs. Do they come from elsewhere?",
         )
@@ -230,7 +231,7 @@ def outliers(table: pd.DataFrame, looks: Looks) -> Iterator[Finding]:
                 name=name,
                 severity="warning",
                 what=f"{len(places)} images {says} ({', '.join(f'{label}: {n}' for label, n in counts.items())}).",
-                where=paths_of(table, places),
+                where=shown(table, places),
                 count=len(places),
                 todo="Look at them below. A mark that goes with one class is learned instead of the disease.",
             )
@@ -248,18 +249,19 @@ def label_doubts(table: pd.DataFrame, task: Task, doubts: Sequence[Doubt]) -> It
             severity="warning",
             what=f"{len(doubts)} of {len(task.y)} images look more like another class to a simple model. Some labels "
             "among them may be wrong; many will be right, since the model is crude.",
-            where=paths_of(table, task.places[[doubt.place for doubt in doubts]]),
+            where=shown(table, task.places[[doubt.place for doubt in doubts]]),
             count=len(doubts),
             todo="Have the first of the list read again by someone who does not see the label.",
         )
 
 
-def alarm(probe: Probe, table: pd.DataFrame, task: Task, *, only_bytes: bool = False) -> Finding:
+def alarm(probe: Probe, table: pd.DataFrame, task: Task, *, only_bytes: bool = False, names: bool = False) -> Finding:
     """A probe that found a way around the disease."""
     what, todo = _ALARM_WORDS[probe.name]
     if probe.name == "file_name":
-        words = [f"'{word}' with {label}" for word, label in telling_words(table["path"], table["label"])]
-        what += f" Words that go with one class: {', '.join(words)}." if words else ""
+        words = [f"'{visible(word)}' with {label}" for word, label in telling_words(table["path"], table["label"])]
+        said = ", ".join(words) if names else f"{len(words)} (`show_names: true` in config.yaml shows them)"
+        what += f" Words that go with one class: {said}." if words else ""
     if only_bytes:
         what = (
             "Only the length of the compressed files tells the classes apart. Pictures of different things differ "
@@ -335,13 +337,19 @@ def figures_of(probe: Probe) -> str:
     return f"AUC, each class against the rest: {classes} ({probe.cases} cases in {probe.groups} independent groups)."
 
 
-def paths_of(table: pd.DataFrame, places: object) -> tuple[str, ...]:
-    """Where to look: the first paths of the cases at these places."""
+def named(cases: pd.DataFrame, *, names: bool) -> pd.DataFrame:
+    """Return the cases with what findings and pages call them: their ids, or their files where names may be shown."""
+    paths = [visible(local_path(path)) for path in cases["path"]] if names else cases["case_id"]
+    return cases.assign(shown=paths)
+
+
+def shown(table: pd.DataFrame, places: object) -> tuple[str, ...]:
+    """Where to look: the first of the cases at these places."""
     chosen = list(places)[:SHOWN]  # type: ignore[call-overload]
-    return tuple(str(path) for path in table["path"].iloc[chosen])
+    return tuple(str(one) for one in table["shown"].iloc[chosen])
 
 
 def _members(table: pd.DataFrame, groups: Groups) -> Iterator[str]:
     for group in groups:
         rows = table.iloc[list(group)]
-        yield " = ".join(f"{PurePosixPath(p).name} ({n})" for p, n in zip(rows["path"], rows["label"], strict=True))
+        yield " = ".join(f"{PurePosixPath(p).name} ({n})" for p, n in zip(rows["shown"], rows["label"], strict=True))

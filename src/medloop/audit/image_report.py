@@ -27,6 +27,10 @@ PROBE_NAMES = {
     "histogram": "grey levels",
     "untrained": "untrained network",
 }
+NAMED_BY_ID = (
+    "Cases are named by their ids, since the names of files may be those of patients. `medloop cases ID` names the "
+    "file; with `show_names: true` in config.yaml, `medloop audit` names the files here."
+)
 MOST_CLASSES = 12
 MOST_DOUBTS = 40
 
@@ -41,8 +45,8 @@ def write_image_audit(audit: ImageAudit, cases: pd.DataFrame, section: AuditSect
 def image_findings_json(audit: ImageAudit, section: AuditSection) -> dict[str, Any]:
     """The audit as plain data."""
     doubts = [
-        {"path": path, "given": given, "suggested": suggested, "quality": quality}
-        for path, given, suggested, quality in audit.doubts
+        {"case": case, "given": given, "suggested": suggested, "quality": quality}
+        for case, given, suggested, quality in audit.doubts
     ]
     return {
         **findings_json(audit, section),
@@ -76,6 +80,7 @@ def image_audit_page(audit: ImageAudit, cases: pd.DataFrame, section: AuditSecti
         lead=lead,
         body=[
             findings_section(audit, section),
+            *([] if audit.names else [page.paragraph(NAMED_BY_ID, soft=True)]),
             page.section("Copies", page.paragraph(f"{COPIES_LOOKED_FOR} {COPIES_NOT_LOOKED_FOR}")),
             page.section("Classes", _class_table(table), _plots(table)),
             _probes(audit, section),
@@ -163,9 +168,9 @@ def _pictures(audit: ImageAudit) -> list[str]:
 def _doubts(audit: ImageAudit) -> str:
     if not audit.doubts:
         return ""
-    lines = [(path, given, suggested, f"{quality:.2f}") for path, given, suggested, quality in audit.doubts]
+    lines = [(case, given, suggested, f"{quality:.2f}") for case, given, suggested, quality in audit.doubts]
     return page.section(
         "Labels to read again",
         page.paragraph("From a simple model that had not seen the case. Low quality: doubtful. Most are right."),
-        page.table(("file", "given", "looks like", "quality"), lines[:MOST_DOUBTS]),
+        page.table(("file" if audit.names else "case", "given", "looks like", "quality"), lines[:MOST_DOUBTS]),
     )

@@ -58,10 +58,15 @@ class ImageAudit(Audit):
     probes: tuple[Probe, ...]
     montages: tuple[Montage, ...]
     doubts: tuple[tuple[str, str, str, float], ...]
+    # Whether cases are called by the names of their files, which may be those of patients, and not by their ids.
+    names: bool = False
 
 
-def audit_images(cases: pd.DataFrame, read: Read, section: AuditSection, *, scratch: Path) -> ImageAudit:
+def audit_images(
+    cases: pd.DataFrame, read: Read, section: AuditSection, *, scratch: Path, names: bool = False
+) -> ImageAudit:
     """Examine the manifest of images; `read` gives the decoded pixels of a path and may be called from any thread."""
+    cases = say.named(cases, names=names)
     table = manifest.usable(cases)
     if table.empty:
         raise UserError("at least one image must be readable", found="none", hint="see why each was set aside")
@@ -73,12 +78,12 @@ def audit_images(cases: pd.DataFrame, read: Read, section: AuditSection, *, scra
         *say.unreadable(table, looks),
         *_copy_findings(table, copies),
         *say.patients_across_splits(table),
-        *_shortcut_findings(table, shortcuts, section),
+        *_shortcut_findings(table, shortcuts, section, names=names),
         *say.outliers(table, looks),
         *say.wrong_extensions(table),
         *small_classes(table["label"]),
         *say.no_patients(table),
-        *alike_patient_ids(table, shown="path"),
+        *alike_patient_ids(table, shown="shown"),
         *say.unchecked_copies(table),
     ]
     ids = table["case_id"].to_numpy(object)
@@ -87,7 +92,8 @@ def audit_images(cases: pd.DataFrame, read: Read, section: AuditSection, *, scra
         groups=tuple(tuple(str(ids[place]) for place in group) for group in copies.together),
         probes=shortcuts.probes,
         montages=tuple(_montages(Gallery(table, read, looks), copies, shortcuts)),
-        doubts=tuple(_doubts_by_path(table, shortcuts)),
+        doubts=tuple(_doubts(table, shortcuts)),
+        names=names,
         unchecked=say.UNCHECKED,
     )
 
@@ -147,7 +153,9 @@ def _copy_findings(table: pd.DataFrame, copies: Copies) -> Iterator[Finding]:
     yield from say.across_splits(table, widened, near=True)
 
 
-def _shortcut_findings(table: pd.DataFrame, shortcuts: Shortcuts, section: AuditSection) -> Iterator[Finding]:
+def _shortcut_findings(
+    table: pd.DataFrame, shortcuts: Shortcuts, section: AuditSection, *, names: bool
+) -> Iterator[Finding]:
     task, probes = shortcuts.task, {probe.name: probe for probe in shortcuts.probes}
     if task is None:
         yield Finding(
@@ -162,18 +170,18 @@ def _shortcut_findings(table: pd.DataFrame, shortcuts: Shortcuts, section: Audit
     for name in ("metadata", "file_name", "border"):
         if probes[name].fires(section.shortcut_auc):
             only_bytes = name == "metadata" and not probes["size_and_format"].fires(section.shortcut_auc)
-            yield say.alarm(probes[name], table, task, only_bytes=only_bytes)
+            yield say.alarm(probes[name], table, task, only_bytes=only_bytes, names=names)
     yield from (say.baseline(probes[name]) for name in ("histogram", "untrained"))
     yield from say.label_doubts(table, task, shortcuts.doubts)
 
 
-def _doubts_by_path(table: pd.DataFrame, shortcuts: Shortcuts) -> Iterator[tuple[str, str, str, float]]:
+def _doubts(table: pd.DataFrame, shortcuts: Shortcuts) -> Iterator[tuple[str, str, str, float]]:
     task = shortcuts.task
     if task is not None:
-        paths = table["path"].to_numpy(object)
+        shown = table["shown"].to_numpy(object)
         for doubt in shortcuts.doubts:
             given, suggested = task.names[doubt.given], task.names[doubt.suggested]
-            yield str(paths[task.places[doubt.place]]), given, suggested, doubt.quality
+            yield str(shown[task.places[doubt.place]]), given, suggested, doubt.quality
 
 
 def _montages(gallery: Gallery, copies: Copies, shortcuts: Shortcuts) -> Iterator[Montage]:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from medloop.storage.names import visible
+
 TILE, WORDS, GAP = 104, 16, 8
 PAPER, INK = (255, 255, 255), (27, 39, 51)
 
@@ -41,7 +43,7 @@ def montage(rows: Sequence[Sequence[Tile]]) -> bytes:
         for across, tile in enumerate(row):
             left, top = GAP + across * (TILE + GAP), GAP + down * (TILE + WORDS + GAP)
             sheet.paste(Image.fromarray(_fitted(tile.pixels)), (left, top))
-            pen.text((left, top + TILE + 1), _cut(tile.words, pen, font), fill=INK, font=font)
+            pen.text((left, top + TILE + 1), _cut(visible(tile.words), pen, font), fill=INK, font=font)
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()

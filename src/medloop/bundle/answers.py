@@ -12,7 +12,7 @@ from medloop.errors import UserError
 from medloop.storage import atomic_file
 
 ROWS_AT_ONCE = 10_000
-BEFORE, AFTER = ("file", "row", "label", "abstained", "reason", "rejected"), ("bundle",)
+BEFORE, AFTER = ("case", "file", "row", "label", "abstained", "reason", "rejected"), ("bundle",)
 OF_PATIENTS = ("patient", *BEFORE)
 
 Line = dict[str, Any]

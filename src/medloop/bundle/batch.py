@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from medloop.bundle.answers import BEFORE, OF_PATIENTS, WRITERS
+from medloop.bundle.batch_names import FileNames
 from medloop.bundle.batch_patients import Sorted, score_patients, sort_files
 from medloop.bundle.predictor import Predictor
 from medloop.bundle.whose import Whose, resolved
@@ -21,6 +22,7 @@ from medloop.prepare.csv_cells import cells_in
 from medloop.prepare.decode import DEFAULT_LIMITS
 from medloop.progress import track
 from medloop.storage import Limits, file_lock, list_uris, open_uri, sha256_bytes
+from medloop.storage.objects import StorageAway
 
 CHUNK = 1000
 PICTURES_AT_ONCE = 32
@@ -38,7 +40,9 @@ class Scored:
     rejected: int
 
 
-def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path, *, whose: Whose | None = None) -> Scored:
+def score_files(
+    predictor: Predictor, paths: Sequence[str | Path], out: Path, *, whose: Whose | None = None, names: bool = False
+) -> Scored:
     """Answer every row of the CSV files, every image or every patient; what a broken-off run answered is kept."""
     if out.suffix not in WRITERS:
         raise UserError("--out must end in .csv or .parquet", found=out.name, hint="choose one of the two")
@@ -47,12 +51,13 @@ def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path, *,
     is_table = predictor.meta["preparer"]["kind"] == "table"
     suffix = ".csv" if is_table else ""
     # What several of the paths lead to is one file, and for a patient one slice.
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for path in paths:
         for uri in _expanded(str(path), suffix=suffix):
-            found.setdefault(resolved(uri), uri)
-    uris = list(found.values())
-    name, lines = _work(predictor, uris, whose)
+            found.setdefault(resolved(uri), (uri, str(path)))
+    source = predictor.meta["recipe"].get("data", {}).get("source", "folder")
+    files = FileNames.of(dict(found.values()), source=source, show=names)
+    name, lines = _work(predictor, files, whose)
     partial = out.with_name(f".{out.name}.partial")
     with file_lock(out.with_name(f".{out.name}.lock"), wait=False):
         with _going_on(partial, name) as (file, done):
@@ -66,45 +71,45 @@ def score_files(predictor: Predictor, paths: Sequence[str | Path], out: Path, *,
     return scored
 
 
-def _work(
-    predictor: Predictor, uris: Sequence[str], whose: Whose | None
-) -> tuple[str, Callable[[int], Iterator[Line]]]:
+def _work(predictor: Predictor, files: FileNames, whose: Whose | None) -> tuple[str, Callable[[int], Iterator[Line]]]:
     """The name of the run, and its lines but for the first so many."""
-    name = _name_of_run(predictor, uris)
+    name = _name_of_run(predictor, files)
     if not predictor.needs_patients:
         score = score_images if predictor.is_image else score_tables
-        return name, lambda skip: score(predictor, uris, skip=skip)
-    files = sort_files(predictor, uris, whose or Whose.of(predictor.meta), _read_image)
-    return sha256_bytes(f"{name} {files.name}".encode()), lambda skip: _score_patients(predictor, files, skip=skip)
+        return name, lambda skip: score(predictor, files, skip=skip)
+    found = sort_files(predictor, files, whose or Whose.of(predictor.meta), _read_image)
+    again = sha256_bytes(f"{name} {found.name}".encode())
+    return again, lambda skip: _score_patients(predictor, files, found, skip=skip)
 
 
-def _score_patients(predictor: Predictor, files: Sorted, *, skip: int) -> Iterator[Line]:
+def _score_patients(predictor: Predictor, files: FileNames, found: Sorted, *, skip: int) -> Iterator[Line]:
     """One line a patient, and one for each file that is no picture."""
-    for patient, names, answer in score_patients(predictor, files, _read_image, skip=skip):
-        yield {"patient": patient, **_line(predictor, names, None, answer)}
+    for patient, uris, answer in score_patients(predictor, files, found, _read_image, skip=skip):
+        yield {"patient": patient, **files.columns(*uris), **_line(predictor, None, answer)}
 
 
-def score_tables(predictor: Predictor, uris: Sequence[str], *, skip: int = 0) -> Iterator[Line]:
+def score_tables(predictor: Predictor, files: FileNames, *, skip: int = 0) -> Iterator[Line]:
     """One line a row: the answer, or why there is none; the first `skip` rows are passed over."""
-    for uri in uris:
-        name = PurePosixPath(uri).name
-        rows = _read_rows(predictor, uri, name)
+    for uri in files.ids:
+        rows = _read_rows(predictor, uri, files.told_user(uri))
+        which = files.columns(uri, name=PurePosixPath(uri).name)
         first, skip = min(skip, len(rows)), max(0, skip - len(rows))
         starts = range(first, len(rows), CHUNK)
-        for start in track(starts, total=len(starts), what=name):
+        for start in track(starts, total=len(starts), what="rows"):
             answers = _answers(predictor, rows[start : start + CHUNK])
-            yield from (_line(predictor, name, start + number + 2, one) for number, one in enumerate(answers))
+            yield from ({**which, **_line(predictor, start + n + 2, one)} for n, one in enumerate(answers))
 
 
-def score_images(predictor: Predictor, uris: Sequence[str], *, skip: int = 0) -> Iterator[Line]:
+def score_images(predictor: Predictor, files: FileNames, *, skip: int = 0) -> Iterator[Line]:
     """One line an image, read a few at a time."""
-    open_uris = uris[skip:]
+    open_uris = list(files.ids)[skip:]
     contents = ((uri, _read_image(uri)) for uri in track(open_uris, total=len(open_uris), what="images"))
     for chunk in _chunks(contents):
         readable = [content for _, content in chunk if isinstance(content, bytes)]
         answers = iter(_answers(predictor, readable) if readable else [])
         for uri, content in chunk:
-            yield _line(predictor, uri, None, content if isinstance(content, RejectedInput) else next(answers))
+            answer = content if isinstance(content, RejectedInput) else next(answers)
+            yield {**files.columns(uri), **_line(predictor, None, answer)}
 
 
 def _expanded(place: str, *, suffix: str) -> Iterator[str]:
@@ -147,8 +152,14 @@ def _read_image(uri: str) -> Read:
     try:
         with open_uri(uri, limits=Limits(max_bytes=DEFAULT_LIMITS.max_bytes)) as file:
             return file.read(DEFAULT_LIMITS.max_bytes + 1)
-    except RejectedInput as error:
-        return error
+    except RejectedInput:
+        limit = f"at most {DEFAULT_LIMITS.max_bytes:,} bytes"
+        return RejectedInput(f"an image may hold {limit}", found="more", hint="scale it down")
+    except StorageAway as error:
+        # An address may hold the name of a patient.
+        raise StorageAway(error.must, found=error.found.replace(uri, "one of the files"), hint=error.hint) from None
+    except UserError:
+        return RejectedInput("a file must be there until it was read", found="it has gone", hint="run it again")
     except OSError as error:
         return RejectedInput("a file must be readable", found=error.strerror or "an error", hint="check its rights")
 
@@ -175,7 +186,7 @@ def _answers(predictor: Predictor, cases: Sequence[Any]) -> list[Prediction | Re
     return [answer for case in cases for answer in _answers(predictor, [case])]
 
 
-def _line(predictor: Predictor, file: str, row: int | None, answer: Prediction | RejectedInput) -> Line:
+def _line(predictor: Predictor, row: int | None, answer: Prediction | RejectedInput) -> Line:
     classes = predictor.decider.classes
     if isinstance(answer, RejectedInput):
         probabilities: dict[str, float | None] = {f"p_{name}": None for name in classes}
@@ -188,17 +199,17 @@ def _line(predictor: Predictor, file: str, row: int | None, answer: Prediction |
     else:
         probabilities = {f"p_{name}": answer.probabilities[name] for name in classes}
         said = {"label": answer.label, "abstained": answer.abstained, "reason": answer.reason, "rejected": None}
-    return {"file": file, "row": row, **said, **probabilities, "bundle": predictor.hash}
+    return {"row": row, **said, **probabilities, "bundle": predictor.hash}
 
 
-def _name_of_run(predictor: Predictor, uris: Sequence[str]) -> str:
+def _name_of_run(predictor: Predictor, files: FileNames) -> str:
     """Another name for another bundle, other files or changed ones, so that only the same run goes on."""
-    parts = [predictor.hash]
-    for uri in uris:
+    parts = [predictor.hash, f"names: {files.show}"]
+    for uri in files.ids:
         path = Path(uri)
         known = path.stat() if "://" not in uri and path.is_file() else None
         parts.append(f"{uri} {known.st_size} {known.st_mtime_ns}" if known else uri)
-    return sha256_bytes("\n".join(parts).encode())
+    return sha256_bytes("\0".join(parts).encode(errors="surrogateescape"))
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_state
 
+from medloop.cores import cores
+
 ONNX_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in vars(onnx_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
@@ -16,7 +18,8 @@ ONNX_ERRORS: tuple[type[Exception], ...] = tuple(
 def open_session(model: bytes, *, threads: int) -> Any:
     """A session on the processor, ready to run."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # 0 would be the machine's cores, whatever a container may use of them.
+    options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3
     if not has_exact_products():
         # Such processors would saturate sums of 8-bit products, and so decide otherwise than those with VNNI.

@@ -11,6 +11,7 @@ from typing import Any
 
 from medloop.errors import RejectedInput, UnknownName
 from medloop.prepare.csv_cells import read_cells, strangeness
+from medloop.storage.names import utf8
 
 # The names of the columns of a list, besides those that the recipe gives them.
 FILE, PATIENT = ("file", "path", "image"), ("patient", "patient_id")
@@ -60,7 +61,7 @@ class Whose:
         """The patient by the list or the name; None where these do not tell."""
         if self.listed is not None:
             return self.listed.get(resolved(uri))
-        match = re.search(self.pattern, uri.rpartition("/")[2]) if self.pattern else None
+        match = re.search(self.pattern, utf8(uri.rpartition("/")[2])) if self.pattern else None
         return None if match is None else match[1] if match.lastindex else match[0]
 
 

@@ -1,4 +1,4 @@
-"""`medloop audit` and `medloop compare`."""
+"""`medloop audit`, `medloop cases` and `medloop compare`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medloop.cli.loop import Smoke
-from medloop.cli.show import here, show_done, start_log
+from medloop.cli.show import here, show_done, show_table, start_log
 
 DataPath = Annotated[
     str | None,
@@ -16,6 +16,7 @@ DataPath = Annotated[
 ClassPattern = Annotated[str | None, typer.Option(help="What of a folder's name is the class: a regular expression.")]
 Label = Annotated[str | None, typer.Option(help="The column that holds the class, with PATH.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Models (for tables all, if none is named) or backbones.")]
+Ids = Annotated[list[str], typer.Argument(help="Ids of cases, or how they begin.")]
 Repeats = Annotated[int, typer.Option(min=1, help="How often the cross-validation is repeated.")]
 
 
@@ -34,6 +35,13 @@ def audit(path: DataPath = None, label: Label = None, class_pattern: ClassPatter
     show_done(run_stage(project, "audit"))
 
 
+def cases(ids: Ids) -> None:
+    """Name the files of cases, which findings and answers call by their ids."""
+    from medloop.steps.look import find_cases
+
+    show_table(("case", "file"), find_cases(here(), ids))
+
+
 def compare(names: Names = None, repeats: Repeats = 3, smoke: Smoke = False) -> None:
     """Models side by side by repeated cross-validation -> MODEL_SELECTION.md."""
     from medloop.steps.compare import compare_models
@@ -47,4 +55,5 @@ def compare(names: Names = None, repeats: Repeats = 3, smoke: Smoke = False) -> 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(audit)
+    app.command()(cases)
     app.command()(compare)

@@ -19,9 +19,16 @@ Patients = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Where the answers go: .csv or .parquet.")]
+Names = Annotated[bool, typer.Option("--names", help="Name the files, whose names may be patients'; else case ids.")]
 
 
-def predict(paths: Paths, bundle: Bundle = None, out: Out = Path("predictions.csv"), patients: Patients = None) -> None:
+def predict(
+    paths: Paths,
+    bundle: Bundle = None,
+    out: Out = Path("predictions.csv"),
+    patients: Patients = None,
+    names: Names = False,
+) -> None:
     """Answer every row of CSV files, every image, or every patient where the model decides per patient."""
     from medloop.bundle.batch import score_files
     from medloop.bundle.predictor import Predictor
@@ -34,9 +41,11 @@ def predict(paths: Paths, bundle: Bundle = None, out: Out = Path("predictions.cs
     predictor = Predictor.load(bundle) if bundle else load_champion(open_store(settings, here()))
     key = settings.patient_key.get_secret_value().encode() if settings.patient_key else None
     whose = Whose.of(predictor.meta, patients=patients, key=key) if predictor.needs_patients else None
-    scored = score_files(predictor, paths, out, whose=whose)
+    scored = score_files(predictor, paths, out, whose=whose, names=names or settings.show_names)
     what = "patients" if predictor.needs_patients else "cases"
     typer.echo(f"{scored.answered} {what} answered, {scored.rejected} rejected; see {out}")
+    if predictor.is_image and not (names or settings.show_names):
+        typer.echo("It gives case ids, since names of files may be patients'; --names writes the names, too.")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -28,8 +28,12 @@ def here() -> Path:
 
 def show_done(done: Done) -> None:
     """One line a stage: its name, its time, its result."""
+    from medloop.storage.names import visible
+
+    # The name of a class may be any folder's.
+    text = visible(done.text, keep="\n")
     time = "as before" if done.skipped else f"{done.seconds:.1f} s"
-    typer.echo(f"{typer.style(f'{done.stage:<9}', bold=True)} {time:>9}  {done.text}")
+    typer.echo(f"{typer.style(f'{done.stage:<9}', bold=True)} {time:>9}  {text}")
     if done.why:
         typer.echo(f"{'':<20} {done.why}")
     logging.getLogger("medloop").info(

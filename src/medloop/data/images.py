@@ -15,13 +15,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medloop.data.manifest import NUMBERS, case_id, completed, further_columns
+from medloop.case import case_id
+from medloop.data.manifest import NUMBERS, completed, further_columns
 from medloop.data.places import Places
 from medloop.errors import UserError
 from medloop.prepare.examine import Examined, Examiner, Facts, frame_name
 from medloop.prepare.parallel import WORTH_PROCESSES, each_chunk, growing
 from medloop.recipe import DataSection
 from medloop.storage import atomic_folder
+from medloop.storage.names import stored_paths, utf8
 
 # The names that people give to official parts.
 GIVEN = {
@@ -129,7 +131,7 @@ def _manifest(found: Found, paths: list[str], examined: Iterable[Examined], sour
     order = pc.sort_indices(case_ids)
     columns = {
         "case_id": case_ids.take(order),
-        "path": _texts(paths).take(order),
+        "path": _texts(stored_paths(paths)).take(order),
         "label": _texts([label or "" for label in labels]).take(order),
         "source": _texts([source] * len(keys)),
         "given": _texts(found.given).take(order),
@@ -194,6 +196,7 @@ def check_labels(labels: Iterable[str | None], section: DataSection) -> None:
 
 def class_of(name: str, section: DataSection) -> str:
     """The class that a folder or a cell names, by the recipe's rule."""
+    name = utf8(name)
     if section.class_pattern:
         match = re.match(section.class_pattern, name)
         name = (match[1] if match.lastindex else match[0]) if match else name
@@ -204,7 +207,7 @@ def patient_of(name: str, section: DataSection) -> str | None:
     """The patient that a file's name tells, by the recipe's pattern."""
     if not section.patient_pattern:
         return None
-    match = re.search(section.patient_pattern, name)
+    match = re.search(section.patient_pattern, utf8(name))
     if match is None:
         raise UserError(
             "data.patient_pattern must fit every file's name",

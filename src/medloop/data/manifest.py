@@ -41,11 +41,6 @@ ROWS_AT_ONCE = 1_000_000
 DIFFERENT = frozenset({"case_id", "path", "file_sha256", "pixel_sha256"})
 
 
-def case_id(source: str, key: str) -> str:
-    """The lasting name of a case: it depends on neither the order nor the place of the files."""
-    return hashlib.sha256(f"{source}\0{key}".encode()).hexdigest()[:20]
-
-
 def row_sha256(values: Row) -> str:
     """The fingerprint of a row's values, whatever the order of its columns."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

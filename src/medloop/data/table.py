@@ -9,8 +9,8 @@ from itertools import chain
 
 import pandas as pd
 
-from medloop.case import VALUE_PREFIX, Row, Value
-from medloop.data.manifest import case_id, completed, further_columns, row_sha256
+from medloop.case import VALUE_PREFIX, Row, Value, case_id
+from medloop.data.manifest import completed, further_columns, row_sha256
 from medloop.errors import RejectedInput, UnknownName, UserError
 from medloop.recipe import DataSection
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from medloop.errors import UserError
 from medloop.feedback.records import ROLES, Answered, FeedbackAway, Key, Role, Slice, Status, StoredPrediction
 from medloop.settings import FeedbackSettings
+from medloop.storage.faults import explain_fault
 
 if TYPE_CHECKING:
     from medloop.feedback.store import Feedback
@@ -44,6 +45,14 @@ def open_feedback(settings: FeedbackSettings, *, root: Path, migrate: bool = Fal
     """The project's feedback store; a fresh SQLite file gets its tables by itself, any database does with `migrate`."""
     check_restored(root)
     # SQLAlchemy takes a while to load, and most commands do not need it.
+    from medloop.feedback.database import database_url
     from medloop.feedback.store import Feedback
 
-    return Feedback.open(settings, root=root, migrate=migrate)
+    try:
+        return Feedback.open(settings, root=root, migrate=migrate)
+    except FeedbackAway as error:
+        # Trying again will not help where the file may not be written.
+        file = Path(str(database_url(settings, root).database))
+        if fault := explain_fault(error, file=file):
+            raise fault from error
+        raise

@@ -45,8 +45,10 @@ READ_ONLY = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 def is_stateless(settings: FeedbackSettings, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the local disk goes when the process does."""
-    return settings.stateless or any(environ.get(name) for name in STATELESS_VARIABLES)
+    """Return whether the local disk goes when the process does; the settings know better than the platform."""
+    if settings.stateless is not None:
+        return settings.stateless
+    return any(environ.get(name) for name in STATELESS_VARIABLES)
 
 
 def database_url(settings: FeedbackSettings, root: Path) -> URL:
@@ -71,7 +73,8 @@ def database_url(settings: FeedbackSettings, root: Path) -> URL:
         raise UserError(
             "a platform that keeps no disk needs a database elsewhere",
             found="a SQLite file, which would be lost with the container, corrections and journal with it",
-            hint="set MEDLOOP_FEEDBACK__URL to a PostgreSQL database",
+            hint="set MEDLOOP_FEEDBACK__URL to a PostgreSQL database, or feedback.stateless: false where the project "
+            "lies on a volume that stays",
         )
     return url.set(database=str(root / url.database))
 

@@ -16,6 +16,7 @@ from itertools import islice
 from types import ModuleType
 from typing import Any, TypeVar
 
+from medloop.cores import cores
 from medloop.errors import UserError
 from medloop.prepare.sandbox import Sandbox
 from medloop.progress import track
@@ -99,7 +100,7 @@ def _program_hidden() -> Iterator[None]:
 
 
 def _processes() -> int:
-    return min(MOST_PROCESSES, os.cpu_count() or 1)
+    return min(MOST_PROCESSES, cores())
 
 
 # What a process of the pool was started for.

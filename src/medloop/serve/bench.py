@@ -19,10 +19,10 @@ from typing import Any
 
 from medloop.bundle import files
 from medloop.bundle.predictor import Predictor
+from medloop.cores import cores
 from medloop.errors import UserError
 from medloop.registry.mirror import open_store
 from medloop.serve.champion import champion_of
-from medloop.serve.engine import cores
 from medloop.serve.load import Load, Target, form_of, load, request_of
 from medloop.serve.memory import family_megabytes
 from medloop.settings import PREFIX, Settings

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from medloop.cores import cores
 from medloop.serve.refusals import Busy
 
 Result = TypeVar("Result")
@@ -66,8 +66,3 @@ class Engine:
         """Ends the threads once their work is done."""
         self._reader.shutdown(wait=True)
         self._pool.shutdown(wait=True)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

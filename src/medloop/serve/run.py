@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medloop.cores import cores
 from medloop.errors import UserError
 from medloop.feedback import open_feedback
 from medloop.feedback.records import now
 from medloop.registry.mirror import open_store
 from medloop.registry.store import ModelStore
 from medloop.serve.champion import Serving, Watcher, load_serving
-from medloop.serve.engine import cores
 from medloop.settings import Settings
 
 if TYPE_CHECKING:

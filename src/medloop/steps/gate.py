@@ -26,6 +26,7 @@ from medloop.steps import images
 from medloop.steps.project import Project
 from medloop.steps.versions import store_of
 from medloop.storage import read_json, read_parquet, sha256_file
+from medloop.storage.names import local_path
 
 WARM_UPS, TIMED = 3, 20
 MIB = 2**20
@@ -95,7 +96,7 @@ def _content(project: Project, case: Case) -> str:
     """The fingerprint of a case as it is now."""
     if case.path is None:
         return row_sha256(case.values)
-    path = project.root / case.path
+    path = project.root / local_path(case.path)
     return sha256_file(path) if path.is_file() else "absent"
 
 

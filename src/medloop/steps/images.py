@@ -16,6 +16,7 @@ from medloop.steps.project import Project
 from medloop.steps.tracked import content_name, epoch_log, flat_params
 from medloop.steps.versions import store_of
 from medloop.storage import read_json, sha256_file
+from medloop.storage.names import local_path
 
 CHAMPION = "champion"
 
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
 
 class FileBytes(Sequence[bytes]):
-    """The bytes of files, read when they are asked for and not kept."""
+    """The bytes of the cases' files, read when they are asked for and not kept."""
 
-    def __init__(self, project: Project, paths: Sequence[str]) -> None:
-        self._files = [project.root / path for path in paths]
+    def __init__(self, project: Project, cases: Any) -> None:
+        self._root = project.root
+        self._files = list(zip(cases["path"], cases["case_id"], strict=True))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -38,20 +40,20 @@ class FileBytes(Sequence[bytes]):
     def __getitem__(self, place: slice) -> list[bytes]: ...
     def __getitem__(self, place: int | slice) -> bytes | list[bytes]:
         if isinstance(place, slice):
-            return [read_case(file) for file in self._files[place]]
-        return read_case(self._files[place])
+            return [read_case(self._root, *file) for file in self._files[place]]
+        return read_case(self._root, *self._files[place])
 
 
-def read_case(file: Path) -> bytes:
+def read_case(root: Path, path: str, case_id: str) -> bytes:
     """The bytes of a case's file, which was there when the case was ingested."""
     try:
-        return file.read_bytes()
+        return (root / local_path(path)).read_bytes()
     except OSError as error:
         raise UserError(
             "the file of every case must still be there, as it was ingested",
-            found=f"{file}: {error.strerror}",
-            hint="restore the file, or run `medloop ingest` again",
-        ) from error
+            found=f"case {case_id}: {error.strerror}",
+            hint=f"`medloop cases {case_id}` names the file: restore it, or run `medloop ingest` again",
+        ) from None
 
 
 def has_images(project: Project) -> bool:
@@ -63,7 +65,7 @@ def has_images(project: Project) -> bool:
 
 def files_of(project: Project, cases: Any) -> FileBytes | None:
     """The bytes of the cases' files; None for a table."""
-    return FileBytes(project, cases["path"].tolist()) if has_images(project) else None
+    return FileBytes(project, cases) if has_images(project) else None
 
 
 def ingest_rule(recipe: Recipe) -> DecodeRule:
@@ -86,7 +88,7 @@ def prepare_images(project: Project, cases: Any, task: Mapping[str, Any]) -> str
         fit=section.fit,
         rule=DecodeRule(window=section.window, frame=section.frame),
     )
-    paths = [path if path.startswith("/") else f"{project.root}/{path}" for path in cases["path"].tolist()]
+    paths = [path if path.startswith("/") else f"{project.root}/{path}" for path in map(local_path, cases["path"])]
     files = ImageFiles(cases["case_id"].tolist(), paths, cases["file_sha256"].tolist())
     done = write_prepared_images(files, cases["label"].tolist(), preparer, task, project.work / "prepared")
     height, width, channels = preparer.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import secrets
 import subprocess
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from medloop.errors import UserError
 from medloop.recipe import Recipe, check_kind, load_recipe
 from medloop.settings import Settings, load_settings
 from medloop.storage import write_text
+from medloop.storage.atomic import OWNER_ONLY
 
 SMOKE_FOLDS = 3
 NOT_COMMITTED = "# Never committed. Keep a copy: patients are told apart by this key."
@@ -96,16 +98,29 @@ def check_recipe(recipe: Recipe) -> None:
 
 def patient_key(root: Path, settings: Settings) -> bytes:
     """The key under which patients are hidden; a project that has none is given one, in secrets.yaml."""
+    path = root / "secrets.yaml"
+    _narrow(path)
     # Another run may have made one since these settings were read.
     known = settings.patient_key or load_settings(root).patient_key
     if known is not None:
         return known.get_secret_value().encode()
     text = secrets.token_hex(32)
-    path = root / "secrets.yaml"
     before = path.read_text("utf-8") if path.is_file() else NOT_COMMITTED
-    write_text(path, f"{before.rstrip()}\npatient_key: {text}\n")
-    path.chmod(0o600)
+    write_text(path, f"{before.rstrip()}\npatient_key: {text}\n", secret=True)
     return text.encode()
+
+
+def _narrow(path: Path) -> None:
+    """Take the rights to a file of secrets from all but its owner, or say that they are too wide."""
+    if not path.is_file() or not path.stat().st_mode & 0o077:
+        return
+    log = logging.getLogger("medloop")
+    try:
+        path.chmod(OWNER_ONLY)
+    except PermissionError:
+        log.warning("%s can be read by other users, and belongs to another one: ask for `chmod 600`", path.name)
+    else:
+        log.warning("%s could be read by other users; now only by its owner", path.name)
 
 
 def git_commit(root: Path) -> str | None:

@@ -59,6 +59,7 @@ def audit(project: Project) -> str:
         folder=project.work / "audit",
         reference=reference,
         rule=images.ingest_rule(project.recipe),
+        names=project.settings.show_names,
     )
     return _found(project, result)
 
@@ -84,6 +85,7 @@ def examine(
     folder: Path,
     reference: Any = None,
     rule: DecodeRule = DEFAULT_RULE,
+    names: bool = False,
 ) -> Audit:
     """Audit a manifest of either kind and write what was found."""
     if cases["path"].isna().all():
@@ -93,21 +95,25 @@ def examine(
         result = audit_table(cases, section, reference=reference)
         write_audit(result, cases, section, folder)
         return result
-    return _examine_images(root, cases, section, folder, rule)
+    return _examine_images(root, cases, section, folder, rule=rule, names=names)
 
 
-def _examine_images(root: Path, cases: Any, section: AuditSection, folder: Path, rule: DecodeRule) -> Audit:
+def _examine_images(
+    root: Path, cases: Any, section: AuditSection, folder: Path, *, rule: DecodeRule, names: bool
+) -> Audit:
     from medloop.audit.image_report import write_image_audit
     from medloop.audit.images import audit_images
     from medloop.prepare.sandbox import Sandbox
 
     scratch = folder.with_name(f".{folder.name}.scratch")
+    ids = dict(zip(cases["path"], cases["case_id"], strict=True))
     with Sandbox() as sandbox:
         result = audit_images(
             cases,
-            lambda path: sandbox.decode(images.read_case(root / path), rule=rule).pixels,
+            lambda path: sandbox.decode(images.read_case(root, path, ids[path]), rule=rule).pixels,
             section,
             scratch=scratch,
+            names=names,
         )
     write_image_audit(result, cases, section, folder)
     return result

@@ -33,6 +33,23 @@ def checked_addresses(host: str, port: int, *, allow_hosts: Collection[str]) -> 
     return addresses
 
 
+def check_target(host: str, port: int, *, allow_hosts: Collection[str]) -> None:
+    """Refuse what a proxy must not be asked for: a name that leads inside, or nowhere from here, and is not allowed."""
+    if _is_listed(host, port, allow_hosts):
+        return
+    try:
+        checked_addresses(host, port, allow_hosts=allow_hosts)
+    except RefusedAddress:
+        raise
+    except UserError as error:
+        # Only the proxy knows where the name leads, and it may well know the hosts inside.
+        raise RefusedAddress(
+            f"{host} has no address here, so whether it is a public one is unknown",
+            found="a name that only the proxy can look up",
+            hint=f"if you trust it, add '{host}:{port}' to storage.allow_hosts in the settings",
+        ) from error
+
+
 def why_refused(address: str) -> str | None:
     """What kind of address this is if it must not be contacted, else None."""
     ip = _unwrap(ipaddress.ip_address(address))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,37 +20,59 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 # Above this many files one sync of the machine is quicker than one a file.
 MANY_FILES = 1000
+# No room on the disk, in the quota or under the limit on the size of files.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OWNER_ONLY = 0o600
 
 
 @overload
-def atomic_file(path: Path, mode: Literal["wb"] = "wb") -> AbstractContextManager[BinaryIO]: ...
+def atomic_file(
+    path: Path, mode: Literal["wb"] = "wb", *, secret: bool = False
+) -> AbstractContextManager[BinaryIO]: ...
 @overload
-def atomic_file(path: Path, mode: Literal["w"]) -> AbstractContextManager[TextIO]: ...
-def atomic_file(path: Path, mode: str = "wb") -> AbstractContextManager[Any]:
-    """A file that takes the place of `path` when the block ends well; after an error nothing has changed."""
-    return _replacing(path, "xb") if mode == "wb" else _replacing(path, "x", encoding="utf-8", newline="\n")
+def atomic_file(path: Path, mode: Literal["w"], *, secret: bool = False) -> AbstractContextManager[TextIO]: ...
+def atomic_file(path: Path, mode: str = "wb", *, secret: bool = False) -> AbstractContextManager[Any]:
+    """A file that takes the place of `path` when the block ends well; after an error nothing has changed.
+
+    Only its owner may read a secret one, from its first byte on and whatever the rights of the file before.
+    """
+    if mode == "wb":
+        return _replacing(path, mode, secret=secret)
+    return _replacing(path, mode, secret=secret, encoding="utf-8", newline="\n")
 
 
 @contextmanager
-def _replacing(path: Path, mode: str, encoding: str | None = None, newline: str | None = None) -> Iterator[IO[Any]]:
+def _replacing(
+    path: Path, mode: str, *, secret: bool, encoding: str | None = None, newline: str | None = None
+) -> Iterator[IO[Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
+        temporary.touch(mode=OWNER_ONLY if secret else 0o666, exist_ok=False)
         with temporary.open(mode, encoding=encoding, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():
+        if path.exists() and not secret:
             shutil.copymode(path, temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text as UTF-8, whole or not at all."""
-    with atomic_file(path, "w") as file:
+def _name(error: OSError, path: Path) -> None:
+    """Note what was being written in an error of the system that names no file, as that of a full disk."""
+    if error.errno in FULL and error.filename is None:
+        error.filename = str(path)
+
+
+def write_text(path: Path, text: str, *, secret: bool = False) -> None:
+    """Write a text as UTF-8, whole or not at all; only its owner may read a secret one."""
+    with atomic_file(path, "w", secret=secret) as file:
         file.write(text)
 
 
@@ -84,7 +107,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if aside.exists() and not path.exists():
             aside.rename(path)
         _remove(aside)
-        yield new
+        try:
+            yield new
+        except OSError as error:
+            _name(error, path)
+            raise
         _sync_tree(new)
         _put(new, path, aside)
         _sync(path.parent)

@@ -1,14 +1,61 @@
-"""The names that archives, prefixes and addresses bring along, and which of them may become files."""
+"""The names of files: which of strangers' may be taken, and how any is stored as text and shown."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 MAX_PART_BYTES = 255
 MAX_NAME_BYTES = 1024
 DRIVE = re.compile(r"[A-Za-z]:")
+# No path that the system gives begins like this, for it never writes two slashes in a row.
+ENCODED = "file://"
+# Bytes that are no UTF-8, as Python holds them in a name.
+STRAY = re.compile("[\udc80-\udcff]")
+# What moves the cursor, turns the direction of the text or is not seen: controls, formats, strays, line ends.
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def stored_paths(paths: Sequence[str]) -> list[str]:
+    """Return paths as texts that every file format takes: a path that is not UTF-8 as a percent-encoded address."""
+    try:
+        "".join(paths).encode()
+    except UnicodeEncodeError:
+        return [_encoded(path) if STRAY.search(path) else path for path in paths]
+    return list(paths)
+
+
+def local_path(stored: str) -> str:
+    """Return the path that a stored text stands for."""
+    if not stored.startswith(ENCODED):
+        return stored
+    return unquote(stored.removeprefix(ENCODED), errors="surrogateescape")
+
+
+def utf8(name: str) -> str:
+    """Return a name as text, with bytes that are not UTF-8 written as escapes."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """Return a text with escapes for what a terminal or page would obey, hide or refuse, but for the letters kept."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode() if _is_unseen(letter) and letter not in keep else letter
+        for letter in utf8(text)
+    )
+
+
+def _is_unseen(letter: str) -> bool:
+    return unicodedata.category(letter) in UNSEEN
+
+
+def _encoded(path: str) -> str:
+    return ENCODED + STRAY.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", path.replace("%", "%25"))
 
 
 def why_unsafe(name: str) -> str | None:

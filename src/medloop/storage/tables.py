@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
     import pandas as pd
     import pyarrow as pa
 
+    with suppress(FileNotFoundError), path.open("rb"):
+        # Rights that lack are told by the system, and not as a damaged file.
+        pass
     try:
         return pd.read_parquet(path, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowInvalid) as error:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 
 from medloop.errors import RefusedAddress, UserError
-from medloop.storage.addresses import checked_addresses
+from medloop.storage.addresses import check_target, checked_addresses
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 SECONDS = 30.0
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # What may stand in a target as it is; a percent sign too, because addresses come quoted already.
 SAFE = "/%:@!$&'()*+,;=~-._"
 
@@ -21,11 +23,7 @@ SAFE = "/%:@!$&'()*+,;=~-._"
 @contextmanager
 def receive(url: str, *, allow_hosts: Collection[str]) -> Iterator[tuple[Iterator[bytes], int | None]]:
     """The content of a file, in chunks, and its size where the server tells it."""
-    with (
-        _explained(url),
-        httpcore.ConnectionPool(network_backend=_CheckedNetwork(allow_hosts)) as pool,
-        _follow(pool, url) as response,
-    ):
+    with _explained(url), _follow(url, allow_hosts) as response:
         if response.status != 200:
             raise UserError(
                 "a server must have the file",
@@ -37,10 +35,10 @@ def receive(url: str, *, allow_hosts: Collection[str]) -> Iterator[tuple[Iterato
 
 
 @contextmanager
-def _follow(pool: httpcore.ConnectionPool, url: str) -> Iterator[httpcore.Response]:
+def _follow(url: str, allow_hosts: Collection[str]) -> Iterator[httpcore.Response]:
     """The first answer that is no redirect."""
     for _ in range(MAX_REDIRECTS + 1):
-        with _get(pool, _parse(url)) as response:
+        with _get(_parse(url), allow_hosts) as response:
             if response.status not in REDIRECTS:
                 yield response
                 return
@@ -53,14 +51,50 @@ def _follow(pool: httpcore.ConnectionPool, url: str) -> Iterator[httpcore.Respon
 
 
 @contextmanager
-def _get(pool: httpcore.ConnectionPool, parts: SplitResult) -> Iterator[httpcore.Response]:
+def _get(parts: SplitResult, allow_hosts: Collection[str]) -> Iterator[httpcore.Response]:
     target = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE + '?[]')}" if parts.query else "")
     url = httpcore.URL(scheme=parts.scheme, host=_host(parts), port=parts.port, target=target)
     timeout = dict.fromkeys(("connect", "read", "write", "pool"), SECONDS)
     # A compressed transfer would end up compressed on disk.
     headers = [("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", "medloop")]
-    with pool.stream("GET", url, headers=headers, extensions={"timeout": timeout}) as response:
+    with (
+        _pool(parts, allow_hosts) as pool,
+        pool.stream("GET", url, headers=headers, extensions={"timeout": timeout}) as response,
+    ):
         yield response
+
+
+def _pool(parts: SplitResult, allow_hosts: Collection[str]) -> httpcore.ConnectionPool:
+    """Connections to checked addresses, or to the proxy that HTTPS_PROXY and its kin name for this host.
+
+    The operator chose the proxy, so it may lie inside; what it is asked for is held to the same rules as ever.
+    """
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    proxy = None if proxy_bypass(f"{parts.hostname}:{port}") else _proxy_for(parts.scheme)
+    if proxy is None:
+        return httpcore.ConnectionPool(network_backend=_CheckedNetwork(allow_hosts))
+    check_target(_host(parts), port, allow_hosts=allow_hosts)
+    return httpcore.ConnectionPool(proxy=proxy)
+
+
+def _proxy_for(scheme: str) -> httpcore.Proxy | None:
+    """The proxy of the environment for these addresses; what is wrong with it is told without its password."""
+    url = getproxies().get(scheme)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        sound = parts.scheme in DEFAULT_PORTS and bool(_host(parts)) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UserError(
+            f"{scheme.upper()}_PROXY does not name a proxy that medloop can use",
+            found="another scheme, or no host",
+            hint="set it to http://host:port, or list hosts that need none in NO_PROXY",
+        )
+    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return httpcore.Proxy(httpcore.URL(scheme=parts.scheme, host=_host(parts), port=parts.port, target="/"), auth=auth)
 
 
 def _header(response: httpcore.Response, name: bytes) -> bytes:
@@ -117,11 +151,11 @@ def _explained(url: str) -> Iterator[None]:
     """Turn what the network does into an error that says so."""
     try:
         yield
-    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
         raise UserError(
             "a file must come over the network whole",
             found=f"{type(error).__name__} from {_shown(url)}: {error}",
-            hint="check the network, then try again",
+            hint="check the network, and the proxy if HTTPS_PROXY or HTTP_PROXY names one; then try again",
         ) from error
 
 

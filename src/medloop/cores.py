@@ -1,0 +1,58 @@
+"""How many processor cores this process may use: a container's quota counts, not only the machine's cores."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+NO_QUOTA = math.inf
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Return the smaller of the cores that the process is bound to and its cgroup's quota, rounded up, at least 1."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = min(_quotas(root), default=NO_QUOTA)
+    return max(1, bound if quota == NO_QUOTA else min(bound, math.ceil(quota)))
+
+
+def bound_libraries() -> None:
+    """Tell the libraries that count the machine's cores how many threads they may start, unless the user has."""
+    if (usable := cores()) < (os.cpu_count() or 1):
+        for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+            os.environ.setdefault(name, str(usable))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the quota of each cgroup that the process is in, in cores, from its own up to the top."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"] if controllers == "" else []
+        if "cpu" in controllers.split(","):
+            mounts = [root / "sys/fs/cgroup" / name for name in dict.fromkeys((controllers, "cpu"))]
+        # Inside a container the path is often the host's, and only the top is there: that is the container's own.
+        group = PurePosixPath(path.lstrip("/"))
+        for mount in mounts:
+            for above in (group, *group.parents):
+                yield _quota(mount / above)
+
+
+def _quota(group: Path) -> float:
+    """Return the quota of one cgroup in cores, of version 2 or 1."""
+    limit, _, period = _read(group / "cpu.max").strip().partition(" ")
+    if not limit:
+        limit, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
+    try:
+        # "max", -1 and 0 stand for no limit.
+        return int(limit) / int(period) if int(limit) > 0 and int(period) > 0 else NO_QUOTA
+    except ValueError:
+        return NO_QUOTA
+
+
+def _read(file: Path) -> str:
+    """Return the text of a file of the kernel's, or nothing where there is none."""
+    try:
+        return file.read_text("ascii", errors="replace")
+    except OSError:
+        return ""
