@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from html import escape as attribute
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,6 +14,7 @@ from medloop import page
 from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import RejectedInput
+from medloop.page import escape
 from medloop.serve.answering import Asker
 from medloop.serve.patients import Place
 from medloop.serve.predictions import asker_of, form_of, is_form, open_body, service_of, words_of
@@ -194,7 +195,7 @@ def _row_form(predictor: Predictor) -> str:
 
 def _field(column: Any) -> str:
     kind = ' inputmode="decimal"' if column.kind == "number" else ""
-    return f'<label>{escape(column.name)}<input name="{escape(column.name)}" autocomplete="off"{kind}></label>'
+    return f'<label>{escape(column.name)}<input name="{attribute(column.name)}" autocomplete="off"{kind}></label>'
 
 
 def _answer(prediction: Prediction, *, file: str = "", picture: bytes = b"", values: Row | None = None) -> str:
