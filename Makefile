@@ -1,5 +1,5 @@
 # Every target sets up what it needs by itself; `make` alone lists them.
-# Needed: Python 3.11, 3.12 or 3.13, make, git and, for the tests, the programs of PostgreSQL.
+# Needed: Python 3.11, 3.12 or 3.13, make, git and, for the tests, Chromium and the programs of PostgreSQL.
 
 EXTRAS        ?= train,dvc,s3,sign,dev
 WORKERS       ?= 2
