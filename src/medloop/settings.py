@@ -103,6 +103,8 @@ class FeedbackSettings(Strict):
     keep_days: Annotated[int, Field(ge=1)] = 180
     journal: bool = True
     journal_key: SecretStr | None = None
+    # A file on another disk or an s3:// object that gets the journal's newest head each second, too.
+    head: str | None = None
     stateless: bool = False
     spool_mib: Annotated[float, Field(gt=0)] = 256.0
 
