@@ -258,3 +258,28 @@ def test_a_head_that_cannot_be_written_is_told(feedback: Feedback, root: Path) -
     head.rmdir()
     wait_for(lambda: feedback.trouble() is None)
     assert feedback.journal.verify() == []
+
+
+@on_sqlite
+def test_a_spool_that_takes_nothing_is_told(feedback: Feedback, root: Path) -> None:
+    feedback.record([picture(None)])
+    blocked = root / "feedback.spool"
+    with locked(feedback):
+        blocked.write_bytes(b"")
+        for _ in range(2):
+            with pytest.raises(FeedbackAway, match="the spool takes no more") as refused:
+                feedback.record([picture(None)])
+            assert refused.value.retry_after > 0
+        assert "the spool takes no more answers" in str(feedback.trouble())
+        blocked.unlink()
+        feedback.record([picture(None)])
+        assert feedback.trouble() is None
+    back(feedback)
+    assert feedback.journal.head().seq == 2
+
+
+def test_a_folder_that_cannot_be_used_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "blocked").write_bytes(b"")
+    with pytest.raises(FeedbackAway, match="a file of the database cannot be used") as refused:
+        open_feedback(FeedbackSettings(url="sqlite:///blocked/feedback.db"), root=tmp_path)
+    assert str(tmp_path) not in str(refused.value)

@@ -47,10 +47,12 @@ class Delivery:
         self._failed = False
         self._reason: str | None = None
         self._expired = float("-inf")
-        jobs = {DELIVERY: self._look, COPY: self._copy_head, INPUTS: inputs.sync, EXPIRY: self._expire_at_times}
-        self._keeper = Keeper(jobs)
-        self._keeper.attempt(DELIVERY)
+        self._watcher = Keeper({DELIVERY: self._look})
+        # Apart, for an object store may take its time.
+        self._keeper = Keeper({COPY: self._copy_head, INPUTS: inputs.sync, EXPIRY: self._expire_at_times})
+        self._watcher.attempt(DELIVERY)
         self._writer: Writer[Operation] = Writer(self._write)
+        self._watcher.start()
         self._keeper.start()
 
     def trouble(self) -> str | None:
@@ -59,6 +61,7 @@ class Delivery:
         away = (self._reason, self._spool.fault, None if status.room_bytes else "the spool is full")
         found = (
             None if self._writer.alive else "the thread that writes answers has ended",
+            self._watcher.fault,
             self._keeper.fault,
             *(away if status.away else ()),
             self._inputs.fault,
@@ -104,8 +107,9 @@ class Delivery:
     def close(self) -> None:
         """Write what is queued, and what waits in the spool if the database is there."""
         self._writer.close()
+        self._watcher.close()
         self._keeper.close()
-        self._keeper.attempt(DELIVERY)
+        self._watcher.attempt(DELIVERY)
         self._spool.close()
         if self._transactions.chain.has_grown:
             self._keeper.attempt(COPY)

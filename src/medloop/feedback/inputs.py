@@ -15,6 +15,7 @@ from typing import Any
 from medloop.case import Row
 from medloop.errors import UserError
 from medloop.feedback.records import FeedbackAway, StoredPrediction
+from medloop.feedback.room import check_room, write_private
 from medloop.storage import open_uri, sha256_bytes
 from medloop.storage.objects import list_objects, remove_older, upload
 
@@ -23,8 +24,6 @@ PNG = b"\x89PNG\r\n\x1a\n"
 PICTURE_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 ADDRESS = re.compile("[0-9a-f]{64}")
 DAY_S = 86_400
-# Written and removed to see whether there is room again.
-TRIAL = 2**16
 # What may wait while the object store is away.
 OUTBOX = 20_000
 
@@ -78,7 +77,7 @@ class Inputs:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(exist_ok=True, mode=0o700)
             # Not synced: a kill loses nothing, and what a power cut spoils does not have its name's hash.
-            _write_private(path.with_name(f".{secrets.token_hex(8)}.partial"), data).replace(path)
+            write_private(path.with_name(f".{secrets.token_hex(8)}.partial"), data).replace(path)
 
     def get(self, address: str) -> bytes | None:
         """The picture of this address; None where it was not kept, or not for so long."""
@@ -110,7 +109,7 @@ class Inputs:
         """After a failure see whether pictures can be kept again; send what waits, of which there is nothing here."""
         if self.fault is not None:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_private(self.folder / f".{secrets.token_hex(8)}.partial", bytes(TRIAL)).unlink()
+            check_room(self.folder)
             self.fault = None
 
     def place_of(self, address: str) -> str | None:
@@ -181,18 +180,6 @@ class RemoteInputs(Inputs):
 
     def _remote(self, address: str) -> str:
         return f"{self._uri}/{address[:2]}/{address}.png"
-
-
-def _write_private(path: Path, data: bytes) -> Path:
-    """A file that only its owner may read; nothing is left of one that could not be written."""
-    try:
-        path.touch(mode=0o600)
-        path.write_bytes(data)
-    except OSError:
-        with suppress(OSError):
-            path.unlink()
-        raise
-    return path
 
 
 def input_of(stored: StoredPrediction, inputs: Inputs, number: int = 0) -> Row | bytes | None:

@@ -52,7 +52,7 @@ class Feedback:
         database = Database(database_url(settings, root))
         stateless = is_stateless(settings)
         beside = database.file or root / "feedback.db"
-        with ExitStack() as stack:
+        with explained(), ExitStack() as stack:
             stack.callback(database.close)
             head = None if stateless else beside.with_suffix(".head")
             spool = beside.with_suffix(".spool")
@@ -65,7 +65,7 @@ class Feedback:
             copy = HeadCopy(settings.head, root) if settings.head else None
             chain = Chain(signer, head, alone=database.file is not None, copy=copy)
             if stored.seq == 0:
-                with explained(), database.writing() as connection:
+                with database.writing() as connection:
                     chain.begin(lock_head(connection))
             store = cls(
                 settings,

@@ -14,6 +14,7 @@ from medloop.feedback import tables
 from medloop.feedback.chain import Chain, Event, alarm, lock_head, stored_head
 from medloop.feedback.database import Database
 from medloop.feedback.records import Head
+from medloop.feedback.room import check_room
 
 LOG = logging.getLogger(__name__)
 
@@ -54,7 +55,9 @@ class Transactions:
             yield connection
 
     def try_writing(self) -> None:
-        """Change something without changing it, to see whether that is possible."""
+        """Change something without changing it, to see whether that is possible, and whether more would be."""
+        if self.database.file is not None:
+            check_room(self.database.file.parent)
         with self.writing() as transaction:
             column = tables.journal_head.c.seq
             transaction.connection.execute(update(tables.journal_head).values(seq=column))
