@@ -258,6 +258,14 @@ TABLES = {
         "is not as entry 10 has it",
     ),
     "a reason edited": (lambda c: c.execute(update(corrections).values(reason="none")), "is not as entry 10 has it"),
+    "a correction made earlier": (
+        lambda c: c.execute(update(corrections).values(at="2001-01-01T00:00:00.000000+00:00")),
+        "is not as entry 10 has it",
+    ),
+    "a review made earlier": (
+        lambda c: c.execute(update(tables.reviews).values(at="2001")),
+        "is not as entry 11 has it",
+    ),
     "a state set": (lambda c: c.execute(update(corrections).values(state="rejected")), "by the journal accepted"),
     "a review edited": (lambda c: c.execute(update(tables.reviews).values(who="Eve")), "is not as entry 11 has it"),
     "a role raised": (lambda c: c.execute(update(keys).values(role="admin")), "is not as the journal says"),

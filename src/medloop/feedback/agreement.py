@@ -86,7 +86,7 @@ class Agreement:
             row = rows.get(entry.ref)
             if row is None:
                 yield f"{kind} {entry.ref} of entry {entry.seq} is missing in its table"
-            elif differs(row, json.loads(entry.content)):
+            elif row["at"] != entry.at or differs(row, json.loads(entry.content)):
                 yield f"{kind} {entry.ref} is not as entry {entry.seq} has it: edited in its table"
             elif table is tables.predictions and self._is_taken_out(row, entry):
                 yield f"{kind} {entry.ref} of entry {entry.seq} has lost its values, which had not expired"
