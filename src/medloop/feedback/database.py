@@ -115,7 +115,9 @@ def _open_sqlite(url: URL, file: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
-        record.info[FILE] = _place_of(file)
+        record.info[FILE] = found = _place_of(file)
+        if found is None:
+            raise Vanished("the database file was removed while it was opened")
         # Transactions begin where `Database` says so, not where Python's driver guesses.
         connection.isolation_level = None
         for pragma in (f"busy_timeout={LOCKED_MS}", *PRAGMAS):
