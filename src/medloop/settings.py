@@ -110,6 +110,8 @@ class FeedbackSettings(Strict):
     journal_key: SecretStr | None = None
     # Whether the disk goes with the process; when absent, as the platform's variables tell.
     stateless: bool | None = None
+    # A file on another disk or an s3:// object that gets the journal's newest head each second, too.
+    head: str | None = None
     spool_mib: Annotated[float, Field(gt=0)] = 256.0
 
 

@@ -86,4 +86,4 @@ def test_the_database_is_brought_up(tmp_path: Path) -> None:
     for _ in range(2):
         said = medloop("db", "upgrade", cwd=tmp_path)
         assert said.code == 0
-        assert "form 0002" in said.out
+        assert "form 0003" in said.out

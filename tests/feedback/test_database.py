@@ -34,6 +34,7 @@ def test_a_fresh_file_is_as_the_migrations_make_it(tmp_path: Path) -> None:
     made = []
     for name, make in {"at once": make_tables, "by steps": run_steps}.items():
         database = Database(database_url(FeedbackSettings(url=f"sqlite:///{name}.db"), tmp_path))
+        database.make_file()
         with database.engine.begin() as connection:
             make(connection)
             statements = connection.execute(text("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")).scalars()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medloop.errors import UserError
-from medloop.feedback import FeedbackAway, delivery, inputs, open_feedback
+from medloop.feedback import FeedbackAway, inputs, keeper, open_feedback
 from medloop.feedback.inputs import RemoteInputs
 from medloop.settings import FeedbackSettings
 from medloop.storage import list_uris
@@ -30,7 +30,7 @@ def url() -> str:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "RETRY_S", 0.05)
+    monkeypatch.setattr(keeper, "RETRY_S", 0.05)
 
 
 def outbox(root: Path) -> list[Path]:

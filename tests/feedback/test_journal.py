@@ -258,9 +258,26 @@ TABLES = {
         "is not as entry 10 has it",
     ),
     "a reason edited": (lambda c: c.execute(update(corrections).values(reason="none")), "is not as entry 10 has it"),
+    "a correction made earlier": (
+        lambda c: c.execute(update(corrections).values(at="2001-01-01T00:00:00.000000+00:00")),
+        "is not as entry 10 has it",
+    ),
+    "a review made earlier": (
+        lambda c: c.execute(update(tables.reviews).values(at="2001")),
+        "is not as entry 11 has it",
+    ),
     "a state set": (lambda c: c.execute(update(corrections).values(state="rejected")), "by the journal accepted"),
     "a review edited": (lambda c: c.execute(update(tables.reviews).values(who="Eve")), "is not as entry 11 has it"),
     "a role raised": (lambda c: c.execute(update(keys).values(role="admin")), "is not as the journal says"),
+    "a key renamed": (lambda c: c.execute(update(keys).values(name="Eve")), "is not as the journal says"),
+    "a key made earlier": (lambda c: c.execute(update(keys).values(created="2001")), "is not as the journal says"),
+    "a key that ends later": (lambda c: c.execute(update(keys).values(expires="2101")), "is not as the journal says"),
+    "a key revoked": (lambda c: c.execute(update(keys).values(revoked="2026")), "is not as the journal says"),
+    "a key removed": (lambda c: c.execute(delete(keys)), "is missing in its table: removed by hand"),
+    "a row's values removed": (
+        lambda c: c.execute(update(predictions).where(predictions.c.kind == "table").values(row=None)),
+        "of entry 8 has lost its values, which had not expired",
+    ),
     "a key put in": (
         lambda c: c.execute(insert(keys).values(id="x", name="Eve", role="admin", digest="0" * 64, created="")),
         "key x is not as the journal says",

@@ -105,11 +105,11 @@ def test_an_older_database_is_brought_up_with_all_it_holds(tmp_path: Path) -> No
     feedback.record(before)
     make_older(feedback)
     feedback.close()
-    with pytest.raises(UserError, match="form 0002") as refused:
+    with pytest.raises(UserError, match="form 0003") as refused:
         open_feedback(FeedbackSettings(), root=tmp_path)
     assert "medloop db upgrade" in refused.value.hint
     done = medloop("db", "upgrade", cwd=tmp_path)
-    assert (done.code, done.out) == (0, "the feedback database is of form 0002\n"), done.err
+    assert (done.code, done.out) == (0, "the feedback database is of form 0003\n"), done.err
     feedback = open_feedback(FeedbackSettings(), root=tmp_path)
     for answered in before:
         stored = feedback.prediction(answered.prediction.id)

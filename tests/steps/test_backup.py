@@ -13,7 +13,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from medloop.feedback import open_feedback
-from medloop.feedback.chain import read_head
+from medloop.feedback.head import read_head
 from medloop.settings import FeedbackSettings
 from tests.feedback.answers import picture
 from tests.loop_project import medloop

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,19 @@ def test_the_journal_is_whole_and_every_answer_is_computed_again(old: Path, name
     for prediction in expected(project)["predictions"]:
         out = said("journal", "replay", prediction["id"], cwd=project)
         assert float(out.rpartition(" ")[2]) <= 1e-6, out
+
+
+def test_the_upgrade_covers_the_keys_and_rows_that_the_old_journal_did_not(old: Path) -> None:
+    project = old / "table"
+    said("db", "upgrade", cwd=project)
+    for change in ("UPDATE keys SET name = 'Eve'", "UPDATE predictions SET row = NULL", "DELETE FROM keys"):
+        saved = (project / "feedback.db").read_bytes()
+        with closing(sqlite3.connect(project / "feedback.db")) as connection:
+            connection.execute(change)
+            connection.commit()
+        said("journal", "verify", cwd=project, code=2)
+        (project / "feedback.db").write_bytes(saved)
+    said("journal", "verify", cwd=project)
 
 
 def test_a_service_opens_the_old_database_and_gives_the_same_answers(old: Path) -> None:

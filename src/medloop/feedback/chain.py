@@ -17,11 +17,11 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from medloop.errors import UserError
 from medloop.feedback import tables
+from medloop.feedback.head import EMPTY, FIRST, HeadCopy, read_head, write_head
 from medloop.feedback.records import Head, now
 from medloop.settings import FeedbackSettings
 from medloop.storage import atomic_file, file_lock
 
-FIRST = "0" * 64
 ALARM = "alarm"
 USES = ("entry", "head", "text", "patient")
 LOG = logging.getLogger(__name__)
@@ -81,6 +81,13 @@ class Signer:
         """The signature of an entry."""
         return self._sign("entry", digest)
 
+    def signed(self, entry: Entry) -> bool:
+        """Whether this key signed the entry as it stands."""
+        values = {name: getattr(entry, name) for name in ("seq", "at", "kind", "ref", "content", "previous")}
+        return hash_of(**values) == entry.hash and hmac.compare_digest(
+            self.entry(entry.hash).encode(), entry.mac.encode()
+        )
+
     def head(self, seq: int, digest: str) -> str:
         """The signature of the newest entry."""
         return self._sign("head", f"{seq} {digest}")
@@ -98,7 +105,7 @@ class Signer:
         """Whether this key signed the head; that of an empty journal has no signature."""
         if head.seq == 0:
             return head.hash == FIRST
-        return hmac.compare_digest(self.head(head.seq, head.hash), head.signature)
+        return hmac.compare_digest(self.head(head.seq, head.hash).encode(), head.signature.encode())
 
     def _sign(self, use: str, text: str) -> str:
         return hmac.digest(self._keys[use], text.encode(), "sha256").hex()
@@ -152,11 +159,15 @@ def hash_of(*, seq: int, at: str, kind: str, ref: str, content: str, previous: s
 
 
 class Chain:
-    """The end of the journal, to which entries are added."""
+    """The end of the journal, to which entries are added; `alone` where no other machine writes to the database."""
 
-    def __init__(self, signer: Signer, file: Path | None) -> None:
-        self.signer, self.file = signer, file
-        self._known = read_head(file)
+    def __init__(self, signer: Signer, file: Path | None, *, alone: bool, copy: HeadCopy | None = None) -> None:
+        self.signer, self.file, self.copy = signer, file, copy
+        self.known = read_head(file)
+        # Whether entries were added here, and why the newest could not be written into the file.
+        self.has_grown = False
+        self.fault: str | None = None
+        self._alone = alone
 
     def append(self, connection: Connection, stored: Head, events: Sequence[Event]) -> Head | None:
         """Add entries within a transaction that has locked the head; `seen` must be told once it is committed."""
@@ -165,7 +176,7 @@ class Chain:
         end = _end(connection)
         if trouble := self._trouble(stored, end):
             LOG.error("the journal is not as it was left: %s", trouble)
-            events = [Event(kind=ALARM, ref=secrets.token_hex(16), at=now(), content={"trouble": trouble}), *events]
+            events = [alarm(trouble), *events]
         seq, previous, rows = max(stored.seq, end.seq), end.hash, []
         for event in events:
             seq += 1
@@ -178,13 +189,36 @@ class Chain:
             connection.execute(insert(tables.journal_head).values(id=1, **vars(head)))
         return head
 
+    def begin(self, stored: Head) -> None:
+        """Note beside an empty journal that it is empty, so that a file that is missing later was removed."""
+        if stored.seq == 0 and self.file is not None and not self.file.exists():
+            write_head(self.file, EMPTY)
+
     def seen(self, head: Head | None) -> None:
         """Remember the newest entry that is surely stored, here and in the file beside the database."""
         if head is None:
             return
-        self._known = head
-        if self.file is not None:
-            write_head(self.file, head)
+        self.known, self.has_grown = head, True
+        self.note()
+
+    def note(self) -> None:
+        """Write the newest entry into the file; where that fails the journal goes on, and an older one stays there."""
+        if self.file is None or self.known is None:
+            return
+        try:
+            write_head(self.file, self.known)
+            self.fault = None
+        except OSError as error:
+            self.fault = f"the journal's head cannot be written ({error.strerror})"
+
+    def difference_from(self, connection: Connection, head: Head) -> str | None:
+        """How the journal differs from a head that was kept elsewhere, if it does."""
+        if not self.signer.accepts(head):
+            return "the copy of its head was not signed with this key"
+        found = connection.execute(select(_ENTRY.hash).where(_ENTRY.seq == head.seq)).scalar()
+        if head.seq == 0 or found == head.hash:
+            return None
+        return f"a copy of its head names entry {head.seq}, which is {'another one' if found else 'missing'}"
 
     def _trouble(self, head: Head, end: Head) -> str | None:
         """What was done to the end of the journal since it was last seen, so that it is not signed over."""
@@ -192,11 +226,28 @@ class Chain:
             return "its head was not signed with this key"
         if (head.seq, head.hash) != (end.seq, end.hash):
             return f"its head named entry {head.seq}, and it ended at {end.seq}"
-        if self._known is None or head.seq > self._known.seq:
-            return None
-        if head.seq < self._known.seq:
-            return f"it had ended at entry {self._known.seq}, and then at {head.seq}"
-        return None if head.hash == self._known.hash else f"its entry {head.seq} was another one before"
+        return self._trouble_with_known(head)
+
+    def _trouble_with_known(self, head: Head) -> str | None:
+        # Another process may have written the file since this one began.
+        known = self.known = self.known or read_head(self.file)
+        if known is None:
+            is_missing = self._alone and self.file is not None and head.seq > 0
+            return "the file with its head was missing or unreadable" if is_missing else None
+        if not self.signer.accepts(known):
+            return "the head in its file was not signed with this key"
+        if head.seq < known.seq:
+            return f"it had ended at entry {known.seq}, and then at {head.seq}"
+        return (
+            f"its entry {head.seq} was another one before"
+            if head.seq == known.seq and head.hash != known.hash
+            else None
+        )
+
+
+def alarm(trouble: str) -> Event:
+    """The entry that tells of a trouble with what stands before it."""
+    return Event(kind=ALARM, ref=secrets.token_hex(16), at=now(), content={"trouble": trouble})
 
 
 def lock_head(connection: Connection) -> Head:
@@ -217,25 +268,3 @@ def _end(connection: Connection) -> Head:
     """The last entry there is, whatever the head says."""
     row = connection.execute(_SELECT_END).one_or_none()
     return Head(seq=row.seq, hash=row.hash, signature="") if row else Head(seq=0, hash=FIRST, signature="")
-
-
-def read_head(file: Path | None) -> Head | None:
-    """The head as the file beside the database has it."""
-    if file is None or not file.is_file():
-        return None
-    try:
-        seq, digest, signature = file.read_text("utf-8").split()
-        return Head(seq=int(seq), hash=digest, signature=signature)
-    except (UnicodeDecodeError, ValueError):
-        return None
-
-
-def write_head(file: Path, head: Head) -> None:
-    """Keep the head apart from the database, quickly: a power cut may leave an older one, which still shows a cut."""
-    text = f"{head.seq:>20} {head.hash} {head.signature}\n"
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT, 0o666)
-    try:
-        # One write in place, which a killed process has either made or not.
-        os.pwrite(handle, text.encode(), 0)
-    finally:
-        os.close(handle)

@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from medloop.errors import UserError
 from medloop.feedback.chain import stored_head
-from medloop.feedback.database import LOCKED_MS, Database, database_url, explained
+from medloop.feedback.database import LOCKED_MS, Database, database_url
+from medloop.feedback.faults import explained
 from medloop.feedback.migrate import form_of
 from medloop.feedback.tables import metadata
 from medloop.settings import FeedbackSettings

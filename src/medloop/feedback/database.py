@@ -1,4 +1,4 @@
-"""The connection to SQLite or PostgreSQL: how it is opened, how writers take turns, and when it counts as away."""
+"""The connection to SQLite or PostgreSQL: how it is opened, and how writers take turns."""
 
 from __future__ import annotations
 
@@ -10,20 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    NoSuchModuleError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from medloop.errors import UserError
-from medloop.feedback.records import FeedbackAway
+from medloop.feedback.faults import Vanished, explained
 from medloop.settings import FeedbackSettings
 
 STATELESS_VARIABLES = (
@@ -41,6 +32,8 @@ POSTGRES = {
     "keepalives_idle": 10,
     "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
 }
+# Under which a connection notes the file that it has open.
+FILE = "file"
 READ_ONLY = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -101,33 +94,65 @@ class Database:
             if self.file:
                 # A writer that began as a reader could find its turn taken when it comes to write.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+                opened = connection.info[FILE]
             yield connection
+        # Looked at after the commit, for nobody may be told that what went into a removed file is stored.
+        if self.file and _place_of(self.file) != opened:
+            raise Vanished("the database file was removed or replaced")
 
     def close(self) -> None:
         """Give up the connections."""
         self.engine.dispose()
 
+    def make_file(self) -> None:
+        """Make the file of a new SQLite database."""
+        if self.file:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            # Rows of patients are in it; SQLite gives the files beside it the same rights.
+            self.file.touch(mode=0o600)
+
 
 def _open_sqlite(url: URL, file: Path) -> Engine:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Rows of patients are in it; SQLite gives the files beside it the same rights.
-    file.touch(mode=0o600)
-    engine = create_engine(url, pool_timeout=5)
+    # Never made by connecting: where it has vanished, an empty one must not take its place.
+    engine = create_engine(_address(url, file, "rw"), pool_timeout=5, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
+    def prepare(connection: Any, record: Any) -> None:
+        record.info[FILE] = found = _place_of(file)
+        if found is None:
+            raise Vanished("the database file was removed while it was opened")
         # Transactions begin where `Database` says so, not where Python's driver guesses.
         connection.isolation_level = None
         for pragma in (f"busy_timeout={LOCKED_MS}", *PRAGMAS):
             connection.execute(f"PRAGMA {pragma}").close()
 
+    @event.listens_for(engine, "checkout")
+    def check(_connection: Any, record: Any, _proxy: Any) -> None:
+        if _place_of(file) != record.info[FILE]:
+            # The pool closes it and opens another one, on the file that is there now.
+            raise DisconnectionError("the database file was removed or replaced")
+
     return engine
 
 
+def _address(url: URL, file: Path, mode: str) -> URL:
+    return url.set(database=file.absolute().as_uri(), query={"mode": mode, "uri": "true"})
+
+
+def _place_of(file: Path) -> tuple[int, int] | None:
+    """What tells this file from any other that may get its name."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _look_into_sqlite(url: URL, file: Path) -> Engine:
-    address = url.set(database=file.absolute().as_uri(), query={"mode": "ro", "uri": "true"})
     # No connection is kept: the last one of a writer to close is to find itself alone, and tidy up.
-    engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": LOCKED_MS / 1000})
+    engine = create_engine(
+        _address(url, file, "ro"), poolclass=NullPool, connect_args={"timeout": LOCKED_MS / 1000}, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
@@ -139,32 +164,8 @@ def _look_into_sqlite(url: URL, file: Path) -> Engine:
 def _open_postgres(url: URL) -> Engine:
     given = {name: value for name, value in POSTGRES.items() if name not in url.query}
     try:
-        return create_engine(url, pool_timeout=5, pool_pre_ping=True, connect_args=given)
+        return create_engine(url, pool_timeout=5, pool_pre_ping=True, connect_args=given, hide_parameters=True)
     except (ImportError, NoSuchModuleError) as error:
         raise UserError(
             "PostgreSQL needs psycopg", found="it is not installed", hint="pip install 'medloop[postgres]'"
         ) from error
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the database, and not what it was given, is the trouble."""
-    if isinstance(error, PoolTimeout | OSError):
-        return True
-    faults = (IntegrityError, DataError, ProgrammingError)
-    return isinstance(error, DBAPIError) and not isinstance(error, faults)
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn a database that is away into an error that says so; its own words can hold addresses and values."""
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        if is_away(error):
-            raise away(type(getattr(error, "orig", None) or error).__name__) from error
-        raise
-
-
-def away(found: str) -> FeedbackAway:
-    """The error of a database that does not answer."""
-    return FeedbackAway("the feedback database must answer", found=found, hint="try again in a few seconds")

@@ -7,18 +7,18 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import closing
 
-from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from medloop.case import Correction
 from medloop.errors import UserError
-from medloop.feedback import tables
+from medloop.feedback.chain import stored_head
 from medloop.feedback.corrections import add_correction, add_review, correction_from
-from medloop.feedback.database import explained, is_away
+from medloop.feedback.expiry import expire
+from medloop.feedback.faults import explained, is_away, lasting_reason
 from medloop.feedback.inputs import Inputs
+from medloop.feedback.keeper import Keeper
 from medloop.feedback.operations import CORRECTION, Operation, insert_all, refs_stored
 from medloop.feedback.records import Decision, FeedbackAway, Status
 from medloop.feedback.spool import Spool, SpoolFile
@@ -26,8 +26,13 @@ from medloop.feedback.transactions import Transaction, Transactions
 from medloop.feedback.writer import Writer
 
 LOG = logging.getLogger(__name__)
-RETRY_S = 1.0
 EXPIRE_S = 3600.0
+DELIVERY, COPY, INPUTS, EXPIRY = (
+    "the delivery of spooled answers",
+    "the copy of the journal's head",
+    "the keeping of inputs",
+    "the removal of old inputs",
+)
 
 
 class Delivery:
@@ -38,16 +43,31 @@ class Delivery:
         self._spooling = threading.Lock()
         # What an earlier process left goes in first.
         self._away = True
-        self._ended = threading.Event()
-        self._catch_up()
+        # Whether the database failed, and why it will go on failing until somebody repairs it.
+        self._failed = False
+        self._reason: str | None = None
+        self._expired = float("-inf")
+        self._watcher = Keeper({DELIVERY: self._look})
+        # Apart, for an object store may take its time.
+        self._keeper = Keeper({COPY: self._copy_head, INPUTS: inputs.sync, EXPIRY: self._expire_at_times})
+        self._watcher.attempt(DELIVERY)
         self._writer: Writer[Operation] = Writer(self._write)
-        self._keeper = threading.Thread(target=self._keep, name="medloop-feedback-keeper", daemon=True)
+        self._watcher.start()
         self._keeper.start()
 
-    @property
-    def alive(self) -> bool:
-        """Whether what is handed over gets written."""
-        return self._writer.alive
+    def trouble(self) -> str | None:
+        """Why answers cannot be stored as they should until somebody does something; None while they can."""
+        status = self.status()
+        away = (self._reason, self._spool.fault, None if status.room_bytes else "the spool is full")
+        found = (
+            None if self._writer.alive else "the thread that writes answers has ended",
+            self._watcher.fault,
+            self._keeper.fault,
+            *(away if status.away else ()),
+            self._inputs.fault,
+            self._transactions.chain.fault,
+        )
+        return next((one for one in found if one is not None), None)
 
     def submit(self, operations: Sequence[Operation], *, enough: int = 1) -> Future[None]:
         """Queue operations; the future is done when they are durable."""
@@ -71,13 +91,8 @@ class Delivery:
             return add_review(transaction, correction_id, decision, who, reason, signer=signer)
 
     def expire(self) -> int:
-        """Remove old inputs: pictures from their place, and the values of rows from the database."""
-        before = (datetime.now(UTC) - timedelta(days=self._inputs.days)).isoformat(timespec="microseconds")
-        columns = tables.predictions.c
-        with explained(), self._transactions.writing() as transaction:
-            query = update(tables.predictions).where(columns.at < before, columns.row.is_not(None)).values(row=None)
-            rows = transaction.connection.execute(query).rowcount
-        return rows + self._inputs.expire()
+        """Remove old inputs: the values of rows from the database, and pictures from their place."""
+        return expire(self._transactions, self._inputs)
 
     def status(self) -> Status:
         """How it goes."""
@@ -92,12 +107,13 @@ class Delivery:
     def close(self) -> None:
         """Write what is queued, and what waits in the spool if the database is there."""
         self._writer.close()
-        self._ended.set()
-        self._keeper.join()
-        self._catch_up()
+        self._watcher.close()
+        self._keeper.close()
+        self._watcher.attempt(DELIVERY)
         self._spool.close()
-        with suppress(OSError, UserError):
-            self._inputs.sync()
+        if self._transactions.chain.has_grown:
+            self._keeper.attempt(COPY)
+        self._keeper.attempt(INPUTS)
 
     def _write(self, operations: list[Operation]) -> None:
         """One group, in one transaction or into the spool."""
@@ -114,10 +130,12 @@ class Delivery:
         """Turn to the spool, if the database is the trouble."""
         if not is_away(error):
             raise error
+        reason = lasting_reason(error)
         with self._spooling:
             if not self._away:
-                LOG.warning("the feedback database is away (%s); answers go to the spool", type(error).__name__)
-            self._away = True
+                found = reason or type(error).__name__
+                LOG.warning("the feedback database is away (%s); answers go to the spool", found)
+            self._away, self._failed, self._reason = True, True, reason
 
     def _spooled(self, operations: Sequence[Operation]) -> bool:
         """Keep operations in the spool while the database is away; False when it is there."""
@@ -126,38 +144,44 @@ class Delivery:
                 self._spool.append(operations)
             return self._away
 
-    def _keep(self) -> None:
-        """Look after what nobody waits for."""
-        expired = time.monotonic() - EXPIRE_S
-        while not self._ended.wait(RETRY_S):
+    def _look(self) -> None:
+        """See whether the database is there, before an answer finds out; deliver what waits for it."""
+        try:
             if self._away:
                 self._catch_up()
-            try:
-                self._inputs.sync()
-                if not self._away and time.monotonic() - expired > EXPIRE_S:
-                    expired = time.monotonic()
-                    self.expire()
-            except (OSError, UserError) as error:
-                LOG.warning("inputs could not be sent or removed (%s); it is tried again", type(error).__name__)
+            with self._transactions.reading() as connection:
+                stored_head(connection)
+        except (SQLAlchemyError, OSError, FeedbackAway) as error:
+            self._leave(error)
+        if self._transactions.chain.fault is not None:
+            self._transactions.chain.note()
+
+    def _copy_head(self) -> None:
+        if not self._away:
+            self._transactions.copy_head()
+
+    def _expire_at_times(self) -> None:
+        if not self._away and time.monotonic() - self._expired > EXPIRE_S:
+            self._expired = time.monotonic()
+            self.expire()
 
     def _catch_up(self) -> None:
         """Bring what was spooled into the database, in order, then let the writer go there again."""
-        try:
-            with closing(self._spool.orphans()) as orphans:
-                for orphan in orphans:
-                    self._drain(orphan, 0)
-                    orphan.remove()
-            offset = 0
-            while self._away:
-                if self._spool.file is not None:
-                    offset = self._drain(self._spool.file, offset)
-                with self._spooling:
-                    if offset >= self._spool.size:
-                        self._spool.done()
-                        self._away = False
-        except (SQLAlchemyError, OSError, FeedbackAway) as error:
-            if not isinstance(error, FeedbackAway) and not is_away(error):
-                LOG.exception("the spool could not be brought into the feedback database")
+        with closing(self._spool.orphans()) as orphans:
+            for orphan in orphans:
+                self._drain(orphan, 0)
+                orphan.remove()
+        if self._failed:
+            # Perhaps nothing waits that would show whether it can be written again.
+            self._transactions.try_writing()
+        offset = 0
+        while self._away:
+            if self._spool.file is not None:
+                offset = self._drain(self._spool.file, offset)
+            with self._spooling:
+                if not self._spool.has_lines(offset):
+                    self._spool.done()
+                    self._away, self._failed, self._reason = False, False, None
 
     def _drain(self, file: SpoolFile, offset: int) -> int:
         """Bring the lines of one file into the database; where the rest begins."""
@@ -167,14 +191,14 @@ class Delivery:
                 return offset
             try:
                 self._deliver(lines)
-            except (SQLAlchemyError, UserError, ValueError, TypeError) as error:
-                if isinstance(error, FeedbackAway) or is_away(error):
+            except (SQLAlchemyError, UserError, ValueError, TypeError, LookupError) as error:
+                if is_away(error):
                     raise
                 for line in lines:
                     self._deliver_alone(line)
             offset = after
 
-    def _deliver(self, lines: Sequence[str]) -> None:
+    def _deliver(self, lines: Sequence[bytes]) -> None:
         operations = [self._spool.parse(line) for line in lines]
         with self._transactions.writing() as transaction:
             stored = refs_stored(transaction.connection, operations)
@@ -182,11 +206,11 @@ class Delivery:
                 if operation.ref not in stored:
                     _apply(transaction, operation)
 
-    def _deliver_alone(self, line: str) -> None:
+    def _deliver_alone(self, line: bytes) -> None:
         try:
             self._deliver([line])
-        except (SQLAlchemyError, UserError, ValueError, TypeError) as error:
-            if isinstance(error, FeedbackAway) or is_away(error):
+        except (SQLAlchemyError, UserError, ValueError, TypeError, LookupError) as error:
+            if is_away(error):
                 raise
             LOG.warning("a spooled line was refused (%s) and is set aside", type(error).__name__)
             self._spool.set_aside(line)

@@ -7,6 +7,7 @@ import re
 import secrets
 import struct
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from medloop.case import Row
 from medloop.errors import UserError
 from medloop.feedback.records import FeedbackAway, StoredPrediction
+from medloop.feedback.room import check_room, write_private
 from medloop.storage import open_uri, sha256_bytes
 from medloop.storage.objects import list_objects, remove_older, upload
 
@@ -47,11 +49,26 @@ class Inputs:
 
     def __init__(self, folder: Path, *, days: int) -> None:
         self.folder, self.days = folder, days
+        # Why the last picture could not be kept.
+        self.fault: str | None = None
 
     def put(self, data: bytes) -> str:
         """Keep a picture, and return its address; the same picture is kept once, and longer."""
         check_png(data)
         address = sha256_bytes(data)
+        try:
+            self._keep(address, data)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            self.fault = f"inputs cannot be kept ({why})"
+            raise FeedbackAway(
+                "The input of the answer could not be kept, so there is no answer",
+                found=why,
+                hint="make room in the folder of feedback.inputs, or set feedback.keep_inputs to false",
+            ) from error
+        return address
+
+    def _keep(self, address: str, data: bytes) -> None:
         try:
             # By its name, since making a Path takes longer than the call.
             os.utime(self._name(address))
@@ -60,11 +77,7 @@ class Inputs:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(exist_ok=True, mode=0o700)
             # Not synced: a kill loses nothing, and what a power cut spoils does not have its name's hash.
-            temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
-            temporary.touch(mode=0o600)
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        return address
+            write_private(path.with_name(f".{secrets.token_hex(8)}.partial"), data).replace(path)
 
     def get(self, address: str) -> bytes | None:
         """The picture of this address; None where it was not kept, or not for so long."""
@@ -74,18 +87,30 @@ class Inputs:
             data = self._path(address).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise FeedbackAway(
+                "The input cannot be read", found=error.strerror or "no more is known", hint="check feedback.inputs"
+            ) from error
         return checked(data, address)
 
     def expire(self) -> int:
         """Remove what has been kept for long enough; how many that were."""
         oldest = time.time() - self.days * DAY_S
-        old = [path for path in self.folder.glob("[0-9a-f][0-9a-f]/*") if path.stat().st_mtime < oldest]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        count = 0
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            # Another process may be quicker.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+                    count += 1
+        return count
 
     def sync(self) -> None:
-        """Send what waits; here nothing does."""
+        """After a failure see whether pictures can be kept again; send what waits, of which there is nothing here."""
+        if self.fault is not None:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            check_room(self.folder)
+            self.fault = None
 
     def place_of(self, address: str) -> str | None:
         """Where the picture can be read from, if it is still kept."""
@@ -137,6 +162,7 @@ class RemoteInputs(Inputs):
 
     def sync(self) -> None:
         """Send what waits."""
+        super().sync()
         paths = self._outbox()
         if paths:
             upload(paths, [self._remote(path.stem) for path in paths])

@@ -7,10 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from medloop.errors import UserError
 from medloop.feedback import tables
 from medloop.feedback.agreement import Agreement
-from medloop.feedback.chain import Entry, read_head, stored_head
+from medloop.feedback.chain import Entry, stored_head
+from medloop.feedback.head import read_head
 from medloop.feedback.records import Head
+from medloop.feedback.schema import schema_problems
 from medloop.feedback.transactions import Transactions
 from medloop.feedback.verify import Examination
 
@@ -50,16 +53,33 @@ class Journal:
         # Read before the entries are, which only grow.
         apart = read_head(chain.file)
         problems: list[str] = []
+        copy, troubles = self._copy()
         with self._transactions.reading() as connection:
             stored = stored_head(connection)
-            heads = [head for head in (stored, apart) if head is not None and chain.signer.accepts(head)]
+            heads = [head for head in (stored, apart, copy) if head is not None and chain.signer.accepts(head)]
             examination = Examination(signer=chain.signer, heads=(*heads, *([noted] if noted else [])))
             agreement = Agreement(connection, chain.signer)
             for entries in all_entries(connection):
                 sound = [entry for entry in entries if examination.look_at(entry)]
                 problems += agreement.look_at(sound)
             problems += agreement.look_at_rest()
-        return examination.problems(stored, apart) + problems + self._missing_file(stored)
+            problems += schema_problems(connection)
+        return examination.problems(stored, apart) + problems + self._missing_file(stored) + troubles
+
+    def _copy(self) -> tuple[Head | None, list[str]]:
+        """The head at the other place, and why it proves nothing."""
+        chain = self._transactions.chain
+        if chain.copy is None:
+            return None, []
+        try:
+            found = chain.copy.read()
+        except (OSError, UserError) as error:
+            return None, [f"the copy of the head (feedback.head) could not be read ({type(error).__name__})"]
+        if found is None:
+            return None, ["there is no copy of the head at feedback.head yet: a running service writes it"]
+        return found, [] if chain.signer.accepts(found) else [
+            "the copy of the head is not signed with the journal's key"
+        ]
 
     def _missing_file(self, stored: Head) -> list[str]:
         file = self._transactions.chain.file

@@ -15,11 +15,12 @@ from sqlalchemy import func, insert, select, update
 from medloop.errors import UnknownName, UserError
 from medloop.feedback import tables
 from medloop.feedback.chain import Event, sha256_text
-from medloop.feedback.database import explained
+from medloop.feedback.faults import explained
 from medloop.feedback.records import KEY_PREFIX, ROLES, FeedbackAway, Key, NotFound, Role, now
 from medloop.feedback.texts import check_text
 from medloop.feedback.transactions import Transaction, Transactions
 
+KEY = "key"
 # A look at the table holds for so long; one that is twice as old is waited for, so a revoked key ends within a second.
 FRESH_S = 0.4
 WAIT_S = 0.25
@@ -56,9 +57,22 @@ class Keys:
         with explained(), self._transactions.writing() as transaction:
             if transaction.connection.execute(select(func.count()).select_from(tables.keys)).scalar():
                 return None
+            self._check_never_made(transaction)
             _, secret = _insert(transaction, name="first admin", role="admin", days=None, by="")
         self._forget()
         return secret
+
+    def _check_never_made(self, transaction: Transaction) -> None:
+        """Refuse to open a journal anew to whoever could empty the table of keys."""
+        made = select(tables.journal.c.seq).where(tables.journal.c.kind == KEY).limit(1)
+        known = self._transactions.chain.known
+        is_cut = known is not None and known.seq > transaction.stored.seq
+        if is_cut or transaction.connection.execute(made).first() is not None:
+            raise UserError(
+                "The database holds no API key any more, but the journal shows that there were some",
+                found="an empty table of keys",
+                hint="restore the database from a backup, or make a key: `medloop keys create NAME --role admin`",
+            )
 
     def list(self) -> list[Key]:
         """All keys, oldest first."""
@@ -72,9 +86,9 @@ class Keys:
             if row is None:
                 raise NotFound("a key to revoke must exist", found="none of this id", hint="see `medloop keys list`")
             if row.revoked is None:
-                change = update(tables.keys).where(columns.id == key_id).values(revoked=now())
-                transaction.connection.execute(change)
-                transaction.events.append(_event({"action": "revoked", "key": key_id, "by": by}))
+                at = now()
+                transaction.connection.execute(update(tables.keys).where(columns.id == key_id).values(revoked=at))
+                transaction.events.append(_event({"action": "revoked", "key": key_id, "at": at, "by": by}))
             row = transaction.connection.execute(select(tables.keys).where(columns.id == key_id)).one()
         self._forget()
         return _key(row)
@@ -144,13 +158,14 @@ def _insert(transaction: Transaction, *, name: str, role: Role, days: int | None
     secret = f"{KEY_PREFIX}{key.id}_{secrets.token_urlsafe(32)}"
     digest = sha256_text(secret)
     transaction.connection.execute(insert(tables.keys), {**vars(key), "digest": digest})
-    content = {"action": "created", "key": key.id, "role": role, "expires": expires, "digest": digest, "by": by}
+    content = {**vars(key), "action": "created", "key": key.id, "digest": digest, "by": by}
+    del content["id"], content["revoked"]
     transaction.events.append(_event(content))
     return key, secret
 
 
 def _event(content: dict[str, Any]) -> Event:
-    return Event(kind="key", ref=secrets.token_hex(16), at=now(), content=content)
+    return Event(kind=KEY, ref=secrets.token_hex(16), at=now(), content=content)
 
 
 def _key(row: Any) -> Key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,24 +10,44 @@ from sqlalchemy import Connection, insert, inspect, select, table, text
 from sqlalchemy import column as named
 
 from medloop.errors import UserError
-from medloop.feedback.database import Database, explained
+from medloop.feedback.database import Database
+from medloop.feedback.faults import explained
+from medloop.feedback.head import read_head
 from medloop.feedback.tables import FIRST_HEAD, journal_head, metadata
 from medloop.storage import file_lock
 
-NEWEST = "0002"
+NEWEST = "0003"
+# Writes into the journal what it did not say of things in an older form.
+Cover = Callable[[Connection, str], None]
 SCRIPTS = Path(__file__).with_name("migrations")
 # Any number that nobody else locks.
 UPGRADE_LOCK = 7_301_934
 
 
-def bring_up(database: Database, *, migrate: bool) -> None:
-    """Make or change the tables where that is allowed, else say what must be done."""
-    with database.reading() as connection:
-        found = form_of(connection)
+def bring_up(database: Database, *, left: tuple[Path | None, Path], migrate: bool, cover: Cover | None = None) -> None:
+    """Make or change the tables where that is allowed, else say what must be done.
+
+    `left` are the file of the journal's head and the folder of the spool, which show that there was a database.
+    """
+    # Looked at first: what another process begins meanwhile is no trace of an older database.
+    trace = _trace_of_journal(*left)
+    found = None
+    if database.file is None or database.file.exists():
+        with database.reading() as connection:
+            found = form_of(connection)
     if found == NEWEST:
         return
+    if found is None and trace is not None:
+        what = "has no tables" if database.file is None or database.file.exists() else "is missing"
+        raise UserError(
+            f"The feedback database {what}, but {trace} shows that it held a journal",
+            found="no database to go on with",
+            hint="restore it from a backup; to begin a new journal on purpose, "
+            "move feedback.head and the folder feedback.spool elsewhere first",
+        )
     if migrate or (found is None and database.file is not None):
-        upgrade(database)
+        database.make_file()
+        upgrade(database, cover)
         return
     if found is not None and found > NEWEST:
         raise UserError(
@@ -41,6 +62,15 @@ def bring_up(database: Database, *, migrate: bool) -> None:
     )
 
 
+def _trace_of_journal(head: Path | None, spool: Path) -> str | None:
+    """What beside the database shows that a journal was begun."""
+    known = read_head(head)
+    if head is not None and known is not None and known.seq > 0:
+        return f"{head.name} (entry {known.seq})"
+    waiting = any(path.is_file() and path.stat().st_size for path in spool.glob("*.jsonl"))
+    return f"{spool.name} (answers that wait for it)" if waiting else None
+
+
 def form_of(connection: Connection) -> str | None:
     """The form that the database is in; None while it has no tables."""
     if not inspect(connection).has_table("alembic_version"):
@@ -48,7 +78,7 @@ def form_of(connection: Connection) -> str | None:
     return connection.execute(select(named("version_num")).select_from(table("alembic_version"))).scalar()
 
 
-def upgrade(database: Database) -> str | None:
+def upgrade(database: Database, cover: Cover | None = None) -> str | None:
     """Run the steps that are missing, one process at a time; the form that was there before."""
     with explained(), ExitStack() as stack:
         if database.file is not None:
@@ -61,6 +91,8 @@ def upgrade(database: Database) -> str | None:
             make_tables(connection)
         elif before != NEWEST:
             run_steps(connection)
+            if before is not None and cover is not None:
+                cover(connection, NEWEST)
     return before
 
 

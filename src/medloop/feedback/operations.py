@@ -88,6 +88,9 @@ def operation_of(answered: Answered, *, addresses: Sequence[str], keep_row: bool
     }
     content = {name: values[name] for name in ("label", "abstained", "version", "bundle", "key", "trace_id", "input")}
     content["digest"] = digest_of(values)
+    if row is not None:
+        # So that a value that is missing later was either never kept, or has expired, or was taken out.
+        content["kept"] = keep_row
     return Operation(kind=PREDICTION, ref=prediction.id, at=at, values=values, content=content)
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from medloop.case import Correction, Row
 from medloop.feedback import corrections, tables
-from medloop.feedback.chain import Chain, load_signer, stored_head
+from medloop.feedback.chain import Chain, Signer, load_signer, lock_head, stored_head
+from medloop.feedback.coverage import upgrade_event
 from medloop.feedback.database import Database, database_url, is_stateless
 from medloop.feedback.delivery import Delivery
 from medloop.feedback.export import accepted_cases, write_cases
+from medloop.feedback.faults import explained
+from medloop.feedback.head import HeadCopy
 from medloop.feedback.inputs import Inputs, input_of, inputs_of, open_inputs
 from medloop.feedback.journal import Journal
 from medloop.feedback.keys import Keys
@@ -45,21 +49,28 @@ class Feedback:
     @classmethod
     def open(cls, settings: FeedbackSettings, *, root: Path, migrate: bool) -> Feedback:
         """Connect, bring the tables up where that is allowed, and send what an earlier process could not."""
-        url = database_url(settings, root)
+        database = Database(database_url(settings, root))
         stateless = is_stateless(settings)
-        database = Database(url)
         beside = database.file or root / "feedback.db"
-        with ExitStack() as stack:
+        with explained(), ExitStack() as stack:
             stack.callback(database.close)
-            bring_up(database, migrate=migrate)
+            head = None if stateless else beside.with_suffix(".head")
+            spool = beside.with_suffix(".spool")
+            signer_of = partial(load_signer, settings, beside.with_suffix(".key"), stateless=stateless)
+            cover = partial(_cover, signer_of) if settings.journal else None
+            bring_up(database, left=(head, spool), migrate=migrate, cover=cover)
             with database.reading() as connection:
-                begun = stored_head(connection).seq != 0
-            signer = load_signer(settings, beside.with_suffix(".key"), begun=begun, stateless=stateless)
-            chain = Chain(signer, None if stateless else beside.with_suffix(".head"))
+                stored = stored_head(connection)
+            signer = signer_of(begun=stored.seq != 0)
+            copy = HeadCopy(settings.head, root) if settings.head else None
+            chain = Chain(signer, head, alone=database.file is not None, copy=copy)
+            if stored.seq == 0:
+                with database.writing() as connection:
+                    chain.begin(lock_head(connection))
             store = cls(
                 settings,
                 transactions=Transactions(database, chain, journal=settings.journal),
-                spool=Spool(beside.with_suffix(".spool"), signer, limit=int(settings.spool_mib * 2**20)),
+                spool=Spool(spool, signer, limit=int(settings.spool_mib * 2**20)),
                 inputs=open_inputs(settings.inputs, root, beside.with_suffix(".outbox"), days=settings.keep_days),
             )
             stack.pop_all()
@@ -139,8 +150,11 @@ class Feedback:
 
     def ready(self) -> bool:
         """Whether the next answer can be stored."""
-        status = self.status()
-        return self._delivery.alive and (not status.away or status.room_bytes > 0)
+        return self.trouble() is None
+
+    def trouble(self) -> str | None:
+        """Why answers cannot be stored as they should until somebody does something; None while they can."""
+        return self._delivery.trouble()
 
     def status(self) -> Status:
         """How the store does."""
@@ -150,3 +164,11 @@ class Feedback:
         """Write what is queued and let go of everything."""
         self._delivery.close()
         self._transactions.database.close()
+
+
+def _cover(signer_of: Callable[..., Signer], connection: Connection, form: str) -> None:
+    """Have the journal say what it did not say of things in the form before this one."""
+    stored = lock_head(connection)
+    if stored.seq:
+        chain = Chain(signer_of(begun=True), None, alone=False)
+        chain.append(connection, stored, [upgrade_event(connection, form=form)])

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
-from medloop.feedback.chain import Chain, Event, lock_head
+from medloop.feedback import tables
+from medloop.feedback.chain import Chain, Event, alarm, lock_head, stored_head
 from medloop.feedback.database import Database
+from medloop.feedback.records import Head
+from medloop.feedback.room import check_room
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -18,6 +24,7 @@ class Transaction:
     """A change that is being made, and what the journal shall say of it."""
 
     connection: Connection
+    stored: Head
     events: list[Event] = field(default_factory=list)
 
 
@@ -28,6 +35,7 @@ class Transactions:
         self.database, self.chain = database, chain
         self._journal = journal
         self._turn = threading.Lock()
+        self._copied: Head | None = None
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -35,7 +43,7 @@ class Transactions:
         with self._turn:
             with self.database.writing() as connection:
                 stored = lock_head(connection)
-                transaction = Transaction(connection=connection)
+                transaction = Transaction(connection=connection, stored=stored)
                 yield transaction
                 head = self.chain.append(connection, stored, self._kept(transaction.events))
             self.chain.seen(head)
@@ -45,6 +53,39 @@ class Transactions:
         """A look at one moment."""
         with self.database.reading() as connection:
             yield connection
+
+    def try_writing(self) -> None:
+        """Change something without changing it, to see whether that is possible, and whether more would be."""
+        if self.database.file is not None:
+            check_room(self.database.file.parent)
+        with self.writing() as transaction:
+            column = tables.journal_head.c.seq
+            transaction.connection.execute(update(tables.journal_head).values(seq=column))
+
+    def copy_head(self) -> None:
+        """Keep the newest entry at the other place, once it is known that the journal holds what was kept there."""
+        copy = self.chain.copy
+        if copy is None:
+            return
+        with self.reading() as connection:
+            stored = stored_head(connection)
+        if stored == self._copied:
+            return
+        found = copy.read()
+        differs = found is not None and self._copied is None and self._tell_difference(found)
+        is_older = found is None or differs or found.seq < stored.seq
+        if is_older and self.chain.signer.accepts(stored):
+            copy.write(stored)
+        self._copied = stored
+
+    def _tell_difference(self, found: Head) -> bool:
+        """Write into the journal how it differs from the copy of its head, if it does."""
+        with self.writing() as transaction:
+            trouble = self.chain.difference_from(transaction.connection, found)
+            if trouble is not None:
+                LOG.error("the journal is not as it was left: %s", trouble)
+                transaction.events.append(alarm(trouble))
+        return trouble is not None
 
     def _kept(self, events: Sequence[Event]) -> Sequence[Event]:
         return events if self._journal else ()

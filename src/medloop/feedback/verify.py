@@ -6,7 +6,8 @@ import hmac
 import json
 from dataclasses import dataclass, field
 
-from medloop.feedback.chain import ALARM, FIRST, Entry, Signer, hash_of
+from medloop.feedback.chain import ALARM, Entry, Signer, hash_of
+from medloop.feedback.head import FIRST
 from medloop.feedback.records import Head
 
 # How far from its place an entry is looked for, and for how many that is done.
@@ -74,7 +75,7 @@ class Examination:
         known = {head.hash for head in self.heads if head.seq == entry.seq}
         if known and known != {entry.hash}:
             return REBUILT
-        return None if hmac.compare_digest(self.signer.entry(entry.hash), entry.mac) else REBUILT
+        return None if hmac.compare_digest(self.signer.entry(entry.hash).encode(), entry.mac.encode()) else REBUILT
 
     def _stood_elsewhere(self, entry: Entry) -> bool:
         """Whether the entry is as it was, but for its number."""

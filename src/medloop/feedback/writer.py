@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Generic, TypeVar
 
 from medloop.feedback.records import FeedbackAway
 
+LOG = logging.getLogger(__name__)
 QUEUE = 10_000
 GROUP = 500
 # A commit costs the processor as much as ten answers, so it may wait this long for more of them to share it.
@@ -36,6 +38,7 @@ class Writer(Generic[Item]):
         self._queued = 0
         self._enough = 1
         self._closed = False
+        self._done = False
         self._changed = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name="medloop-feedback", daemon=True)
         self._thread.start()
@@ -81,8 +84,13 @@ class Writer(Generic[Item]):
         self._thread.join()
 
     def _run(self) -> None:
-        while group := self._next_group():
-            self._write_group(group)
+        while not self._done:
+            try:
+                while group := self._next_group():
+                    self._write_group(group)
+                self._done = True
+            except Exception as error:  # noqa: BLE001 - a thread that ended would leave everybody waiting
+                LOG.error("the thread that writes answers failed (%s) and goes on", type(error).__name__)  # noqa: TRY400
 
     def _next_group(self) -> list[Ticket[Item]]:
         """All tickets that wait, up to a limit; none when it is time to end."""

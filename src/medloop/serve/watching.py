@@ -27,8 +27,13 @@ async def healthz() -> Any:
 async def readyz(request: Request) -> Any:
     """Able to answer: a model answered its self-test, and answers can be written down."""
     service = service_of(request)
-    if not (service.serving and service.feedback.ready()):
-        raise FeedbackAway("answers must be written down", found="no room for them", hint="mend the database")
+    trouble = service.feedback.trouble() if service.serving else None
+    if trouble is not None:
+        raise FeedbackAway(
+            "The service is not ready: answers cannot be stored as they should",
+            found=trouble,
+            hint="repair what is named; what can be kept until then is stored by itself",
+        )
     return {"status": "ready"}
 
 
