@@ -16,9 +16,9 @@ from tests.loop_project import made_once
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser, started where a test asks for it."""
+    """A browser, started where a test asks for it; while it is open, no other test could run an event loop."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     assert program, "the browser tests need Chromium (Debian, Ubuntu: apt-get install chromium)"
     # As root, Chromium has no sandbox of its own.

@@ -112,7 +112,7 @@ def test_a_key_that_stands_twice_is_refused(client: TestClient, content: str) ->
 
 
 def test_a_body_beyond_the_limit_is_cut_off(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "MOST_JSON_BYTES", 1000)
+    monkeypatch.setattr(predictions, "MAX_JSON_BYTES", 1000)
     refused(client.post("/predict", content=(b" " * 100 for _ in range(100))), 413)
     assert client.get("/healthz").status_code == 200
 

@@ -127,7 +127,7 @@ def test_too_many_files_are_refused(images: TestClient) -> None:
 def test_all_bad_files_are_named_together(images: TestClient) -> None:
     answer = images.post("/v1/predictions", files=files_of([b"", b"%PDF-"]))
     assert answer.status_code == 422
-    assert "scan0.png: an empty file; scan1.png: a PDF document" in answer.json()["message"]
+    assert "file 1: an empty file; file 2: a PDF document" in answer.json()["message"]
 
 
 def test_an_answer_can_be_looked_at_again_with_its_picture_and_heatmap(

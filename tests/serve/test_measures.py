@@ -66,7 +66,8 @@ def test_two_processes_count_every_request_once(golden: Path, tmp_path: Path) ->
         assert always(service, lambda found: found[counted] == found[confidences] == REQUESTS)
         models = [value for name, value in figures_of(service).items() if name[0] == "medloop_model"]
         assert models == [1.0]
-        assert figures_of(service)["medloop_requests_in_flight",] == 0
+        # Each process shows its own now and then.
+        wait_until(lambda: figures_of(service)["medloop_requests_in_flight",] == 0)
         killed = min(workers_of(service))
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda: len(workers_of(service) - {killed}) == 2)

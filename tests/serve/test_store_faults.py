@@ -20,7 +20,7 @@ from medloop.bundle.predictor import Predictor
 from medloop.feedback import open_feedback
 from medloop.settings import FeedbackSettings
 from tests.serve.processes import Running, serving
-from tests.serve.test_lifecycle import wait_for
+from tests.serve.test_lifecycle import wait_until
 
 from .conftest import served
 
@@ -90,7 +90,7 @@ def test_answers_wait_in_the_spool_while_the_database_file_is_gone(service: Runn
         ids += [ask(client) for _ in range(3)]
         assert not (root / "feedback.db").exists()
         move_away(aside, root)
-        wait_for(lambda: message(client) == "")
+        wait_until(lambda: message(client) == "")
         ids += [ask(client)]
         assert client.get(f"/v1/predictions/{ids[1]}").status_code == 200
     service.process.kill()
@@ -101,7 +101,7 @@ def test_answers_wait_in_the_spool_while_the_database_file_is_gone(service: Runn
 def test_an_idle_service_notices_that_the_database_file_is_gone(service: Running, root: Path, aside: Path) -> None:
     with service.client() as client:
         move_away(root, aside)
-        wait_for(lambda: "missing" in message(client))
+        wait_until(lambda: "missing" in message(client))
 
 
 def test_a_database_that_was_replaced_by_an_older_one_raises_the_alarm(
@@ -115,7 +115,7 @@ def test_a_database_that_was_replaced_by_an_older_one_raises_the_alarm(
             (root / name).unlink(missing_ok=True)
         shutil.copy(aside / "feedback.db", root)
         last = ask(client)
-        wait_for(lambda: message(client) == "" and client.get(f"/v1/predictions/{last}").status_code == 200)
+        wait_until(lambda: message(client) == "" and client.get(f"/v1/predictions/{last}").status_code == 200)
         assert client.get(f"/v1/predictions/{lost}").status_code == 404
     service.process.kill()
     assert any("tells of the journal before it: it had ended at" in one for one in stored(root, [first, last]))
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_database_is_not_written_to(
         for name in DATABASE:
             (root / name).unlink(missing_ok=True)
         move_away(aside, root)
-        wait_for(lambda: message(client) == "")
+        wait_until(lambda: message(client) == "")
     service.process.kill()
     assert "Traceback" not in service.rest()
     assert stored(root, ids) == []
@@ -212,9 +212,9 @@ def test_a_full_disk_is_told_with_a_time_to_come_again(service: Running, root: P
                 assert refused.status_code == 503, refused.text
                 assert int(refused.headers["Retry-After"]) > 0
                 assert str(root) not in refused.text
-            wait_for(lambda: message(client) != "")
+            wait_until(lambda: message(client) != "")
             assert client.get(f"/v1/predictions/{ids[0]}").status_code == 200
-        wait_for(lambda: message(client) == "")
+        wait_until(lambda: message(client) == "")
         ids += [ask(client)]
     service.process.kill()
     assert "Traceback" not in service.rest()
@@ -238,7 +238,7 @@ def test_inputs_that_cannot_be_kept_are_told(image_predictor: Predictor, tmp_pat
             assert refused.json()["error"] == "FeedbackAway"
         assert "inputs" in message(client)
         repair()
-        wait_for(lambda: message(client) == "")
+        wait_until(lambda: message(client) == "")
         assert client.post("/predict", files={"file": ("a.png", scans[0])}).status_code == 200
 
 

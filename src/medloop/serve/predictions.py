@@ -173,9 +173,9 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def open_body(request: Request, *, most: int = MAX_JSON_BYTES) -> AbstractContextManager[Body]:
+def open_body(request: Request, *, most: int | None = None) -> AbstractContextManager[Body]:
     """The body of a request, to be read as a form with files or, up to `most` bytes, as something else."""
-    return service_of(request).bodies.open(request, most=None if is_form(request) else most)
+    return service_of(request).bodies.open(request, most=None if is_form(request) else most or MAX_JSON_BYTES)
 
 
 async def form_of(request: Request, body: Body) -> Form:
