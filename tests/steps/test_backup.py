@@ -175,3 +175,20 @@ def test_an_edit_before_the_backup_is_found_after_the_restore(stored: Path, fres
     assert read_head(stored / "feedback.head") is not None
     done("backup", tmp_path / "backup", cwd=stored)
     assert "journal" in done("restore", tmp_path / "backup", cwd=fresh, code=2).err
+
+
+def test_a_database_that_is_gone_is_no_backup(golden: Path, tmp_path: Path) -> None:
+    folder = make_stored(tmp_path / "project", golden)
+    for gone in (lambda path: path.unlink(), lambda path: path.write_bytes(b"")):
+        gone(folder / "feedback.db")
+        said = done("backup", tmp_path / "backup", cwd=folder, code=2)
+        assert "feedback.head" in said.err
+        assert not (tmp_path / "backup").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("keys", "list"), ("db", "upgrade"), ("journal", "verify"), ("corrections", "list")], ids=" ".join
+)
+def test_a_command_that_reads_begins_no_journal(words: tuple[str, ...], tmp_path: Path) -> None:
+    assert "no feedback database here" in done(*words, cwd=tmp_path, code=2).err
+    assert list(tmp_path.iterdir()) == []

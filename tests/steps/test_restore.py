@@ -14,6 +14,7 @@ import pytest
 from medloop.feedback import open_feedback
 from medloop.registry.store import ModelStore
 from medloop.settings import FeedbackSettings
+from medloop.storage import sha256_file
 from tests.loop_project import made_once
 from tests.steps.stored_project import answer, contents, done, killed, kinds, make_stored
 
@@ -124,6 +125,49 @@ def test_a_head_that_knows_of_more_stays_and_raises_the_alarm(backup: Path, late
     assert "it had ended at entry" in said.err
     assert kinds(later)[-2:] == ["alarm", "restore"]
     assert "it had ended at entry" in done("journal", "verify", cwd=later, code=2).err
+
+
+def test_a_head_that_an_earlier_restore_put_aside_still_raises_the_alarm(
+    backup: Path, later: Path, tmp_path: Path
+) -> None:
+    middle = tmp_path / "middle"
+    done("backup", middle, cwd=later)
+    answer(later, 6, 7)
+    done("restore", backup, "--replace", cwd=later, code=2)
+    # Had the first one hidden it, the loss of two answers would show nowhere.
+    assert "it had ended at entry 7" in done("restore", middle, "--replace", cwd=later, code=2).err
+    assert "alarm" in kinds(later)
+
+
+OUTSIDE = {
+    "the database": {"feedback": {"url": "sqlite:///{folder}/feedback.db"}},
+    "a server's database": {"feedback": {"url": "postgresql://user@nowhere.invalid/name"}},
+    "the head": {"feedback": {"head": "{folder}/copy.head"}},
+    "the inputs": {"feedback": {"inputs": "../inputs"}},
+    "the model store": {"models": "{folder}/models"},
+    "the mirror": {"mirror": "s3://bucket/models"},
+}
+
+
+@pytest.mark.parametrize("settings", OUTSIDE.values(), ids=OUTSIDE)
+def test_a_drill_elsewhere_touches_nothing_of_the_project_that_was_backed_up(
+    backup: Path, fresh: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    place = Path(shutil.copytree(backup, tmp_path / "copy"))
+    elsewhere = tmp_path / "elsewhere"
+    config = place / "project" / "config.yaml"
+    config.write_text(json.dumps(settings).replace("{folder}", str(elsewhere)), "utf-8")
+    manifest = json.loads((place / "manifest.json").read_text("utf-8"))
+    manifest["files"]["project/config.yaml"] = sha256_file(config)
+    (place / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    said = done("restore", place, "--replace", cwd=fresh, code=2).err
+    assert "names places outside this folder" in said
+    assert list(fresh.iterdir()) == []
+    assert not elsewhere.exists()
+    # Whoever has said where things shall go means it.
+    shutil.copy(backup.parent / "stored" / "config.yaml", fresh)
+    done("restore", place, cwd=fresh)
+    assert "restore" in kinds(fresh)
 
 
 def test_only_the_database_is_restored_where_that_is_asked_for(backup: Path, later: Path) -> None:

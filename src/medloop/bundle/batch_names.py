@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medloop.bundle.whose import resolved
 from medloop.case import case_id
+from medloop.prepare.csv_cells import SIGNS
 from medloop.storage.names import stored_paths, visible
 
 MANY = " | "
@@ -34,7 +35,9 @@ class FileNames:
 
     def columns(self, *uris: str, name: str | None = None) -> dict[str, str | None]:
         """Return what an answer says of its files."""
-        shown = stored_paths([name] if name else uris) if self.show else None
+        # A name that begins like a formula would be one where a table is opened.
+        names = [f"./{one}" if one.startswith(tuple(SIGNS)) else one for one in ([name] if name else uris)]
+        shown = stored_paths(names) if self.show else None
         return {"case": MANY.join(self.ids[uri] for uri in uris), "file": MANY.join(shown) if shown else None}
 
     def told(self, uri: str) -> str:

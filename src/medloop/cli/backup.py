@@ -56,7 +56,8 @@ def _show(done: Restored, *, as_json: bool) -> None:
         raise UserError(
             "The backup was restored, but its verification found problems",
             found="; ".join(done.problems),
-            hint="run `medloop journal verify` and `medloop models verify`, or restore another backup",
+            hint="run `medloop journal verify` and `medloop models verify`, or restore another backup; what an older "
+            "medloop signed needs signing.key and `medloop models migrate`",
         )
 
 

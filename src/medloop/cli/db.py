@@ -31,12 +31,12 @@ def upgrade() -> None:
 
 
 @contextmanager
-def opened(*, migrate: bool = False) -> Iterator[Feedback]:
-    """The project's feedback store, for as long as a command takes."""
+def opened(*, migrate: bool = False, begin: bool = False) -> Iterator[Feedback]:
+    """The project's feedback store, for as long as a command takes; one is begun only where that is meant."""
     from medloop.feedback import open_feedback
     from medloop.settings import load_settings
 
-    with closing(open_feedback(load_settings(here()).feedback, root=here(), migrate=migrate)) as feedback:
+    with closing(open_feedback(load_settings(here()).feedback, root=here(), migrate=migrate, begin=begin)) as feedback:
         yield feedback
 
 

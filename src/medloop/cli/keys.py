@@ -20,7 +20,7 @@ Days = Annotated[int | None, typer.Option(min=1, help="How long the key is good 
 @app.command()
 def create(name: Name, role: Role = "reader", days: Days = None) -> None:
     """Make a key and print its secret, which is shown this once."""
-    with opened() as feedback:
+    with opened(begin=True) as feedback:
         key, secret = feedback.keys.create(name, role, days=days, by=me())  # type: ignore[arg-type]  # it is checked
     typer.echo(f"key {key.id} for {key.name}, {key.role}; send it as a bearer token or X-API-Key", err=True)
     typer.echo(secret)

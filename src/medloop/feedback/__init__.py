@@ -41,15 +41,22 @@ def check_restored(root: Path) -> None:
         )
 
 
-def open_feedback(settings: FeedbackSettings, *, root: Path, migrate: bool = False) -> Feedback:
-    """The project's feedback store; a fresh SQLite file gets its tables by itself, any database does with `migrate`."""
-    check_restored(root)
+def open_feedback(
+    settings: FeedbackSettings, *, root: Path, migrate: bool = False, begin: bool = True, restoring: bool = False
+) -> Feedback:
+    """The project's feedback store; an older database is brought up only with `migrate`.
+
+    With `begin` a SQLite file is made where there is none. Only whoever is `restoring` it may open one that is partly
+    restored.
+    """
+    if not restoring:
+        check_restored(root)
     # SQLAlchemy takes a while to load, and most commands do not need it.
     from medloop.feedback.database import database_url
     from medloop.feedback.store import Feedback
 
     try:
-        return Feedback.open(settings, root=root, migrate=migrate)
+        return Feedback.open(settings, root=root, migrate=migrate, begin=begin)
     except FeedbackAway as error:
         # Trying again will not help where the file may not be written.
         file = Path(str(database_url(settings, root).database))

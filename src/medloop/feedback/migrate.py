@@ -24,13 +24,15 @@ SCRIPTS = Path(__file__).with_name("migrations")
 UPGRADE_LOCK = 7_301_934
 
 
-def bring_up(database: Database, *, left: tuple[Path | None, Path], migrate: bool, cover: Cover | None = None) -> None:
+def bring_up(
+    database: Database, *, left: tuple[Path | None, Path], migrate: bool, begin: bool = True, cover: Cover | None = None
+) -> None:
     """Make or change the tables where that is allowed, else say what must be done.
 
     `left` are the file of the journal's head and the folder of the spool, which show that there was a database.
     """
     # Looked at first: what another process begins meanwhile is no trace of an older database.
-    trace = _trace_of_journal(*left)
+    trace = trace_of_journal(*left)
     found = None
     if database.file is None or database.file.exists():
         with database.reading() as connection:
@@ -44,6 +46,12 @@ def bring_up(database: Database, *, left: tuple[Path | None, Path], migrate: boo
             found="no database to go on with",
             hint="restore it from a backup; to begin a new journal on purpose, "
             "move feedback.head and the folder feedback.spool elsewhere first",
+        )
+    if found is None and database.file is not None and not begin:
+        raise UserError(
+            "There is no feedback database here",
+            found=f"no {database.file.name}",
+            hint="go into the project's folder; `medloop serve` and `medloop keys create` make one where there is none",
         )
     if migrate or (found is None and database.file is not None):
         database.make_file()
@@ -62,7 +70,7 @@ def bring_up(database: Database, *, left: tuple[Path | None, Path], migrate: boo
     )
 
 
-def _trace_of_journal(head: Path | None, spool: Path) -> str | None:
+def trace_of_journal(head: Path | None, spool: Path) -> str | None:
     """What beside the database shows that a journal was begun."""
     known = read_head(head)
     if head is not None and known is not None and known.seq > 0:

@@ -47,7 +47,7 @@ class Feedback:
         self._delivery = Delivery(transactions, spool, inputs)
 
     @classmethod
-    def open(cls, settings: FeedbackSettings, *, root: Path, migrate: bool) -> Feedback:
+    def open(cls, settings: FeedbackSettings, *, root: Path, migrate: bool, begin: bool) -> Feedback:
         """Connect, bring the tables up where that is allowed, and send what an earlier process could not."""
         database = Database(database_url(settings, root))
         stateless = is_stateless(settings)
@@ -58,7 +58,7 @@ class Feedback:
             spool = beside.with_suffix(".spool")
             signer_of = partial(load_signer, settings, beside.with_suffix(".key"), stateless=stateless)
             cover = partial(_cover, signer_of) if settings.journal else None
-            bring_up(database, left=(head, spool), migrate=migrate, cover=cover)
+            bring_up(database, left=(head, spool), migrate=migrate, begin=begin, cover=cover)
             with database.reading() as connection:
                 stored = stored_head(connection)
             signer = signer_of(begun=stored.seq != 0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medloop.case import Row, Value
 from medloop.errors import RejectedInput, UnknownName, UserError
-from medloop.prepare.csv_cells import LARGEST, is_number
+from medloop.prepare.csv_cells import LARGEST, is_number, strangeness
 
 MISSING_CATEGORY = "(missing)"
 OUTPUT_NAMES = frozenset({"logits", "embedding", "cam"})
@@ -89,6 +89,10 @@ class TablePreparer:
             for name, text in stripped.items()
         }
 
+    def is_blank(self, row: Row) -> bool:
+        """Whether no value of the row is known."""
+        return all(map(_is_missing, row.values()))
+
     def prepare(self, rows: Sequence[Row]) -> Inputs:
         """One typed array a column, a row a case."""
         for row in rows:
@@ -142,6 +146,9 @@ def _category(value: Value, name: str) -> str:
     if _is_missing(value):
         return MISSING_CATEGORY
     if isinstance(value, str):
+        # As in training; answers and corrections are written into tables that people open.
+        if strange := strangeness(value):
+            raise RejectedInput(f"'{name}' must be a plain text", found=strange, hint="send the text as it is read")
         return value
     if not _is_finite(value):
         raise RejectedInput(f"'{name}' must be a text", found=_quoted(value), hint="send a text, or null")

@@ -15,6 +15,7 @@ from medloop.errors import UserError
 from medloop.evaluate.ledger import LEDGER
 from medloop.feedback import check_restored
 from medloop.feedback.copies import Dumped, Places, dump
+from medloop.feedback.migrate import trace_of_journal
 from medloop.settings import Settings, load_settings
 from medloop.storage import atomic_folder, file_lock, read_json, sha256_file, write_json, write_text
 
@@ -89,6 +90,12 @@ def _copy_feedback(settings: Settings, root: Path, target: Path) -> tuple[Dumped
     copy_tree(places.spool, target / SPOOL)
     (target / "feedback").mkdir(exist_ok=True)
     database = dump(places, target / DATABASE[places.kind])
+    if database is None and (trace := trace_of_journal(places.head, places.spool)) is not None:
+        raise UserError(
+            f"The feedback database is missing or empty, but {trace} shows that it held a journal",
+            found=f"no tables in the database ({places.kind})",
+            hint="restore it from an earlier backup, then back up again",
+        )
     copy_file(places.key, target / KEY)
     copy_tree(places.outbox, target / OUTBOX)
     left_out = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from contextlib import closing
@@ -115,19 +116,25 @@ class Plan:
     def journal_files(self) -> dict[str, Path]:
         """The key, the head and the database's file in the backup, by the names that they get."""
         places = self.places
-        found = {places.key.name: self.place / backup.KEY}
-        if not self._is_ahead():
-            found[places.head.name] = self.place / backup.HEAD
+        found = {places.key.name: self.place / backup.KEY, places.head.name: self._newest_head()}
         if places.file is not None:
             found[places.file.name] = self.place / backup.DATABASE[places.kind]
         return {name: path for name, path in found.items() if path.is_file()}
 
-    def _is_ahead(self) -> bool:
-        """Whether the head here is of the same journal and tells of entries that the backup lacks: it stays."""
-        here, there = self.places.key, self.place / backup.KEY
-        is_same = here.read_bytes() == there.read_bytes() if here.is_file() and there.is_file() else not here.is_file()
-        head, dumped = read_head(self.places.head), self.manifest.database
-        return is_same and head is not None and dumped is not None and head.seq > dumped.seq
+    def _newest_head(self) -> Path:
+        """The head of this journal that tells of most entries: the backup's, the one here, or one put aside earlier."""
+        places, dumped = self.places, self.manifest.database
+        folders = [places.head.parent, *places.head.parent.glob(".before-restore-*")]
+        newest, seq = self.place / backup.HEAD, dumped.seq if dumped is not None else 0
+        for folder in folders:
+            head = read_head(folder / places.head.name)
+            if head is not None and head.seq > seq and self._has_same_key(folder / places.key.name):
+                newest, seq = folder / places.head.name, head.seq
+        return newest
+
+    def _has_same_key(self, key: Path) -> bool:
+        there = self.place / backup.KEY
+        return key.read_bytes() == there.read_bytes() if key.is_file() and there.is_file() else not key.is_file()
 
 
 def restore(root: Path, place: Path, *, overwrite: bool = False, only: str | None = None) -> Restored:
@@ -156,9 +163,10 @@ def restore(root: Path, place: Path, *, overwrite: bool = False, only: str | Non
             write_json(root / UNFINISHED, {**started, "aside": True})
         _put(plan)
         os.sync()
+        done = Restored(backup=str(place), created=manifest.created, files=len(manifest.files), kept=kept)
+        done = _examine(plan, replace(done, aside=_aside(plan)))
         (root / UNFINISHED).unlink()
-    done = Restored(backup=str(place), created=manifest.created, files=len(manifest.files), kept=kept)
-    return _examine(plan, replace(done, aside=_aside(plan)))
+    return done
 
 
 def _started(root: Path, place: Path, only: str | None) -> dict[str, Any]:
@@ -187,6 +195,13 @@ def _settings(root: Path, place: Path) -> Settings:
 
 def _check(plan: Plan, *, overwrite: bool) -> None:
     """Refuse what could not be done, or would take the place of something unasked."""
+    if outside := _outside(plan):
+        raise UserError(
+            "The backup's config.yaml names places outside this folder, which another project may be using",
+            found=", ".join(outside),
+            hint="copy it here (project/config.yaml in the backup), name the places that this project shall use, "
+            "and restore again",
+        )
     if plan.has_models and "://" in plan.settings.models:
         raise UserError(
             "The model store can only be restored into a folder",
@@ -195,7 +210,8 @@ def _check(plan: Plan, *, overwrite: bool) -> None:
         )
     if plan.has_database:
         _check_kind(plan)
-    there = [f"the database ({plan.places.kind})"] if plan.has_database and has_content(plan.places) else []
+    database = plan.places.url.render_as_string(hide_password=True)
+    there = [f"the database {database}"] if plan.has_database and has_content(plan.places) else []
     there += [f"the model store {plan.store}"] if plan.has_models and any(plan.store.glob("[!.]*")) else []
     if there and not overwrite:
         raise UserError(
@@ -209,6 +225,25 @@ def _check(plan: Plan, *, overwrite: bool) -> None:
             found="another process that has it open",
             hint="stop the service and every other medloop command, then try again",
         )
+
+
+def _outside(plan: Plan) -> list[str]:
+    """What the backup's settings, and not the project's own, place outside the project."""
+    theirs, own, root = plan.settings, load_settings(plan.root), plan.root.resolve()
+    places = {
+        "feedback.url": (plan.places.file or "://", theirs.feedback.url == own.feedback.url),
+        "feedback.head": (theirs.feedback.head, theirs.feedback.head == own.feedback.head),
+        "feedback.inputs": (theirs.feedback.inputs, theirs.feedback.inputs == own.feedback.inputs),
+        "models": (theirs.models, theirs.models == own.models),
+        "mirror": (theirs.mirror, theirs.mirror == own.mirror),
+    }
+    return [
+        name
+        for name, (place, is_own) in places.items()
+        if place is not None
+        and not is_own
+        and ("://" in str(place) or not (root / place).resolve().is_relative_to(root))
+    ]
 
 
 def _check_kind(plan: Plan) -> None:
@@ -341,7 +376,10 @@ def _verify_journal(plan: Plan) -> str:
     assert dumped is not None  # noqa: S101 - it was restored
     if dumped.form < NEWEST:
         return f"the database is of form {dumped.form}: run `medloop db upgrade`, then `medloop journal verify`"
-    with closing(open_feedback(plan.settings.feedback, root=plan.root)) as feedback:
+    with closing(open_feedback(plan.settings.feedback, root=plan.root, restoring=True)) as feedback:
         content = {"created": plan.manifest.created, "seq": dumped.seq, "hash": dumped.hash}
-        feedback.note("restore", content).result(DURABLE_S)
+        noted = feedback.journal.entries(after=dumped.seq, kind="restore")
+        # One that was killed just then has written it already.
+        if not any(json.loads(entry.content) == content for entry in noted):
+            feedback.note("restore", content).result(DURABLE_S)
         return verify(feedback)
