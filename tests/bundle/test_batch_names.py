@@ -49,6 +49,14 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
+def test_no_name_becomes_a_formula_where_the_answers_are_opened(discs: Path, tmp_path: Path) -> None:
+    for name, disc in zip(("=A1().png", "-DOE.png", "plain.png"), draw_discs(3, seed=7), strict=True):
+        (tmp_path / name).write_bytes(png(disc.pixels))
+    words = ("*.png", "--bundle", str(discs / "bundle"), "--out", "out.csv", "--names")
+    assert medloop("predict", *words, cwd=tmp_path).code == 0
+    assert sorted(row["file"] for row in rows_of(tmp_path / "out.csv")) == ["./-DOE.png", "./=A1().png", "plain.png"]
+
+
 def test_an_answer_has_the_id_that_ingest_gave_the_case(finished_discs: Path, discs: Path) -> None:
     cases = pd.read_parquet(finished_discs / "medloop-audit" / "cases.parquet")
     done = medloop("predict", "scans", "--bundle", str(discs / "bundle"), cwd=finished_discs)

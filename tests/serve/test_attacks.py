@@ -20,9 +20,10 @@ import yaml
 from medloop.feedback import open_feedback
 from medloop.settings import FeedbackSettings
 from tests.bundle.image_bundles import png
-from tests.serve.processes import Running, serving
+from tests.serve.processes import Running, serving, wait_until
 
 BODY = {"features": [50, 10.0, 1.0, 0, "left", "I"]}
+ROW = {"age (years)": 50, "Größe, cm": 10.0, "c0": 1.0, "one": 0, "label": "left", "prepare/variable": "I"}
 # Others wait for milliseconds; what the attacks took before is minutes.
 MOST_SECONDS = 30.0
 MEBIBYTE = 1 << 20
@@ -53,10 +54,24 @@ def many_keys(count: int) -> bytes:
         (many_keys(1_200_000), 413, "at most 1,000,000 values"),
         (b'{"records":[' + b",".join([many_keys(9_000)] * 20) + b"]}", 422, "'2327' stands twice"),
         (b'{"features":[' + b"1," * 7_000_000 + b"1]}", 413, "at most 1,000,000 values"),
-        (b"[" * 15_000_000, 422, "flat"),
+        (b"[" * 15_000_000, 413, "at most 100,000 lists"),
+        (b"[" * 90_000, 422, "flat"),
+        (b'{"records":[' + b",".join([b"[" * 900 + b"]" * 900] * 8_000) + b"]}", 413, "at most 100,000 lists"),
+        (b'{"a":' * 3_000_000, 413, "at most 100,000 lists"),
         (b'{"image":"' + b"A" * 15_000_000 + b'"}', 422, "takes records"),
     ],
-    ids=["a repeated key", "60000 keys", "1.2 million keys", "20 objects", "7 million values", "deep", "one text"],
+    ids=[
+        "a repeated key",
+        "60000 keys",
+        "1.2 million keys",
+        "20 objects",
+        "7 million values",
+        "deep",
+        "less deep",
+        "nested lists",
+        "nested objects",
+        "one text",
+    ],
 )
 @pytest.mark.parametrize("path", ["/predict", "/v1/predictions"])
 def test_nobody_waits_for_a_large_json_body(path: str, body: bytes, status: int, told: str, service: Running) -> None:
@@ -94,14 +109,16 @@ def test_a_bad_value_of_one_fails_nobody_that_is_answered_together_with_it(servi
 
 
 @contextmanager
-def silent_connections(port: int, count: int) -> Iterator[None]:
-    """Connections that send nothing; refused ones count, too."""
+def silent_connections(port: int, count: int, *, used: httpx.Client) -> Iterator[None]:
+    """Connections that send nothing; refused ones count, too. One that is `used` stays open meanwhile."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with ExitStack() as stack:
-            for _ in range(count):
+            for number in range(count):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+                if number % 100 == 0:
+                    assert used.get("/healthz").status_code == 200
             yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -119,7 +136,7 @@ def test_1100_silent_connections_take_no_descriptor_that_answers_need(golden: Pa
         from_address("127.0.0.1", service) as before,
     ):
         assert before.post("/predict", json=BODY).status_code == 200
-        with silent_connections(service.port, 1100):
+        with silent_connections(service.port, 1100, used=before):
             assert [before.post("/predict", json=BODY).status_code for _ in range(20)] == [200] * 20
             assert before.get("/readyz").status_code == 200
             with from_address("127.0.0.2", service) as elsewhere:
@@ -227,3 +244,88 @@ def test_many_headers_in_a_part_take_no_memory(service: Running) -> None:
         assert answer.status_code == 422
         assert "well formed" in answer.json()["message"]
         assert client.post("/predict", content=json.dumps(BODY)).status_code == 200
+
+
+def sent_until_it_closes(service: Running, first: bytes, more: bytes, *, most: int) -> int:
+    """Send and go on sending without reading; how many bytes until the service ends the connection."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=120) as connection:
+        connection.sendall(first)
+        sent = 0
+        try:
+            while sent < most:
+                sent += connection.send(more)
+        except ConnectionError:
+            return sent
+    raise AssertionError(f"{most} bytes were taken")
+
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHUNKED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+ENDLESS = {
+    "requests that wait for each other": (b"", GET * 1000),
+    "trailers": (CHUNKED + b"0\r\n", b"a: b\r\n" * 10_000),
+    "one trailer": (CHUNKED + b"0\r\na: ", b"b" * 60_000),
+    "an extension of a chunk": (CHUNKED + b"2;a=", b"b" * 60_000),
+}
+
+
+@pytest.mark.parametrize(("first", "more"), ENDLESS.values(), ids=ENDLESS)
+def test_what_never_ends_around_bodies_is_cut(first: bytes, more: bytes, service: Running) -> None:
+    before = megabytes(service, "VmHWM")
+    assert sent_until_it_closes(service, first, more, most=60 * MEBIBYTE) < 30 * MEBIBYTE
+    assert megabytes(service, "VmHWM") - before < 100
+    with service.client() as client:
+        assert client.get("/healthz").status_code == 200
+
+
+def test_requests_that_come_together_are_answered_in_order(service: Running) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=120) as connection:
+        connection.sendall(GET * 5)
+        answer = b""
+        while answer.count(b'"alive"') < 5:
+            piece = connection.recv(65_536)
+            assert piece
+            answer += piece
+    assert answer.count(b"HTTP/1.1 200") == 5
+
+
+def test_a_connection_that_sends_an_empty_line_and_nothing_more_is_cut(golden: Path, tmp_path: Path) -> None:
+    folder = with_settings(tmp_path, head_seconds=1)
+    with (
+        serving("--bundle", golden, "--no-auth", cwd=folder) as service,
+        socket.create_connection(("127.0.0.1", service.port), timeout=120) as connection,
+    ):
+        connection.sendall(GET)
+        answer = b""
+        while b'"alive"' not in answer:
+            answer += connection.recv(65_536)
+        connection.sendall(b"\r\n")
+        assert connection.recv(65_536) == b""
+
+
+def test_whoever_takes_no_answer_is_cut(golden: Path, tmp_path: Path) -> None:
+    folder = with_settings(tmp_path, body_seconds=1)
+    rows = {"records": [{**ROW, "one": number} for number in range(10_000)]}
+    body = json.dumps(rows).encode()
+    head = f"POST /v1/predictions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with serving("--bundle", golden, "--no-auth", cwd=folder) as service, socket.socket() as connection:
+        # So little is taken into the system's own buffer that the rest waits in the service.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", service.port))
+        connection.sendall(head + body)
+        with service.client() as client:
+            wait_until(lambda: is_cut(service, connection))
+            assert client.get("/healthz").status_code == 200
+
+
+def is_cut(service: Running, connection: socket.socket) -> bool:
+    """Whether the service holds the other end no more, as the system lists it."""
+    theirs, ours = (f"0100007F:{port:04X}" for port in (service.port, connection.getsockname()[1]))
+    lines = Path("/proc/net/tcp").read_text("ascii").splitlines()
+    return [theirs, ours, "01"] not in [line.split()[1:4] for line in lines]
+
+
+def test_few_descriptors_leave_room_for_more_than_one(golden: Path, tmp_path: Path) -> None:
+    with serving("--bundle", golden, "--no-auth", cwd=tmp_path, descriptors=256) as service, ExitStack() as stack:
+        clients = [stack.enter_context(service.client()) for _ in range(20)]
+        assert [client.get("/healthz").status_code for client in clients] == [200] * 20

@@ -49,6 +49,8 @@ RECORDS: dict[str, tuple[Any, str]] = {
     "an absent column": ({"c0": 1}, "records.1: a record must name the column 'age (years)'"),
     "a text": ({**ROW, "one": "yes"}, "records.1: 'one' must be a number"),
     "an object": ({**ROW, "one": {"a": 1}}, "records.1.one"),
+    "a formula": ({**ROW, "label": "=HYPERLINK(1)"}, "records.1: 'label' must be a plain text; found: a formula"),
+    "a line's end": ({**ROW, "label": "a\nb"}, "records.1: 'label' must be a plain text"),
     "beyond float32": ({**ROW, "one": 1e39}, "records.1: 'one' must be a finite number"),
     "no columns": ({}, "records.1"),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from medloop.bundle.predictor import Predictor
+from medloop.serve.access import TOKEN_THREADS
 from medloop.serve.oidc import highest_role
 from medloop.settings import OidcSettings
 
@@ -187,3 +190,31 @@ def test_a_provider_that_is_away_is_told_apart_from_a_wrong_token(
 )
 def test_the_highest_role_counts(claim: object, role: str | None) -> None:
     assert highest_role(claim) == role
+
+
+def test_a_provider_that_hangs_holds_up_nobody_who_has_a_key(
+    predictor: Predictor, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medloop.serve.oidc.SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as hanging, ThreadPoolExecutor(60) as pool:
+        address = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        settings = OidcSettings(issuer=provider.address, audience=AUDIENCE, jwks_url=address)
+        with served(predictor, tmp_path, auth=True, oidc=settings, wrong_key_limit=20) as client:
+            _, secret = client.app.state.service.feedback.keys.create("own", "reader")  # type: ignore[attr-defined]
+            asked = [pool.submit(status, client, provider.token(sub=f"u{number}")) for number in range(50)]
+            assert status(client, secret) == 200
+            assert {one.result() for one in asked} <= {429, 503}
+            assert status(client, secret) == 200
+        # Whoever comes while one asks, or just after it got no answer, does not ask again.
+        hanging.setblocking(False)
+        assert connections_of(hanging) <= TOKEN_THREADS
+
+
+def connections_of(listener: socket.socket) -> int:
+    count = 0
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1

@@ -42,7 +42,7 @@ Answer = RejectedInput | tuple[Frames, Identifiers]
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[3:]; "
     # Before the libraries start threads, which would keep their rights.
-    "from medloop.prepare import landlock; landlock.read_only(landlock.libraries()); "
+    "from medloop.prepare import confine; confine.read_only(confine.libraries()); confine.no_sockets_or_programs(); "
     "from medloop.prepare.sandbox_child import main; main(int(sys.argv[1]), float(sys.argv[2]))"
 )
 # What finding the interpreter and its libraries may need; no keys, tokens or addresses.

@@ -89,9 +89,11 @@ class TablePreparer:
             for name, text in stripped.items()
         }
 
-    def is_blank(self, row: Row) -> bool:
-        """Whether no value of the row is known."""
-        return all(map(_is_missing, row.values()))
+    def check_texts(self, row: Row) -> None:
+        """Refuse texts that training refuses in a table, for corrections are written into tables that people open."""
+        for name, value in row.items():
+            if isinstance(value, str) and (strange := strangeness(value)):
+                raise RejectedInput(f"'{name}' must be a plain text", found=strange, hint="send the text as it is read")
 
     def prepare(self, rows: Sequence[Row]) -> Inputs:
         """One typed array a column, a row a case."""
@@ -146,9 +148,6 @@ def _category(value: Value, name: str) -> str:
     if _is_missing(value):
         return MISSING_CATEGORY
     if isinstance(value, str):
-        # As in training; answers and corrections are written into tables that people open.
-        if strange := strangeness(value):
-            raise RejectedInput(f"'{name}' must be a plain text", found=strange, hint="send the text as it is read")
         return value
     if not _is_finite(value):
         raise RejectedInput(f"'{name}' must be a text", found=_quoted(value), hint="send a text, or null")

@@ -9,12 +9,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from medloop.feedback import Key, Role
 from medloop.feedback.records import KEY_PREFIX, now
-from medloop.serve.refusals import NoKey, NotAllowed, TooOften
+from medloop.serve.refusals import Busy, NoKey, NotAllowed, TooOften
 
 if TYPE_CHECKING:
     from medloop.feedback.keys import Keys
@@ -26,6 +27,8 @@ LOCAL = Key(id="local", name="local", role="admin", created="")
 REMEMBERED_SECONDS = 5.0
 MAX_REMEMBERED = 10_000
 MAX_SECRET = 8192
+# Tokens that are checked at a time, and that wait for it.
+TOKEN_THREADS, MAX_ASKING = 4, 64
 
 
 class Access:
@@ -45,6 +48,7 @@ class Access:
         self._rate = rate
         self._known: OrderedDict[bytes, tuple[Key, float]] = OrderedDict()
         self._rates, self._failures = Buckets(rate), Buckets(wrong_rate)
+        self._asking, self._limiter = 0, CapacityLimiter(TOKEN_THREADS)
 
     async def admit(self, request: Request, role: Role) -> Key:
         """Whoever sends this request, where they may do what takes the role."""
@@ -83,13 +87,26 @@ class Access:
         digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
         key, until = self._known.get(digest, (None, 0.0))
         if until < time.monotonic():
-            # Each check takes time, and an unknown signature a question to the provider.
-            if self._failures.of(address_of(request)).is_empty:
+            # Each check takes time, and an unknown signature a question to the provider: it counts until it succeeds.
+            bucket = self._failures.of(address_of(request))
+            if not bucket.take():
                 raise _too_many_failures()
-            key = await run_in_threadpool(tokens.find, secret)
+            key = await self._ask_provider(tokens, secret)
+            # Whoever holds no valid token is counted by the caller.
+            bucket.give_back()
             if key is not None:
                 self._remember(digest, key)
         return key if key and key.is_valid(at=now()) else None
+
+    async def _ask_provider(self, tokens: Tokens, secret: str) -> Key | None:
+        """On threads of its own, so that a provider that hangs holds up nobody who needs none."""
+        if self._asking >= MAX_ASKING:
+            raise Busy("many tokens are being checked")
+        self._asking += 1
+        try:
+            return await to_thread.run_sync(tokens.find, secret, limiter=self._limiter)
+        finally:
+            self._asking -= 1
 
     def _remember(self, digest: bytes, key: Key) -> None:
         self._known[digest] = (key, time.monotonic() + REMEMBERED_SECONDS)
@@ -123,6 +140,10 @@ class Bucket:
             return False
         self._left -= 1.0
         return True
+
+    def give_back(self) -> None:
+        """Put one back that was taken for nothing."""
+        self._left += 1.0
 
 
 class Buckets:

@@ -72,7 +72,7 @@ def answer_rows(
     started = time.perf_counter()
     try:
         for given, places in tables:
-            _check_numbers(predictor, given, places)
+            _check_values(predictor, given, places)
         predictions = iter(predictor.predict(rows))
     except RejectedInput as error:
         if len(tables) == 1:
@@ -99,21 +99,25 @@ def _see(predictor: Predictor, data: bytes, *, keep: bool) -> _Seen | RejectedIn
     return _Seen(picture=picture, png=png, size=(decoded.width, decoded.height), seconds=seconds)
 
 
-def _check_numbers(predictor: Predictor, rows: Sequence[Row], places: Sequence[str]) -> None:
-    """A number is no text in JSON, as it is in CSV."""
+def _check_values(predictor: Predictor, rows: Sequence[Row], places: Sequence[str]) -> None:
+    """A number is no text in JSON, as it is in CSV, and a text is a plain one."""
     numbers = [column.name for column in predictor.preparer.columns if column.kind == "number"]
     for where, row in zip(places, rows, strict=True):
         if texts := [name for name in numbers if isinstance(row.get(name), str)]:
             raise RejectedInput(
                 f"{where}: '{texts[0]}' must be a number", found="a text", hint="send a number, or null"
             )
+        try:
+            predictor.preparer.check_texts(row)
+        except RejectedInput as error:
+            raise RejectedInput(f"{where}: {error.must}", found=error.found, hint=error.hint) from None
 
 
 def _placed(predictor: Predictor, rows: Sequence[Row], places: Sequence[str]) -> RejectedInput | None:
     """What is wrong with the first wrong row, with its place in front."""
     for where, row in zip(places, rows, strict=True):
         try:
-            _check_numbers(predictor, [row], [where])
+            _check_values(predictor, [row], [where])
         except RejectedInput as error:
             return error
         try:

@@ -43,6 +43,15 @@ class Bodies:
             raise Busy("the memory for bodies is taken")
         self._held += size
 
+    @contextmanager
+    def sending(self, size: int) -> Iterator[None]:
+        """An answer that is being sent; it exists already, so it counts even where there is no room for it."""
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+
     def give_back(self, size: int) -> None:
         """Counts bytes as held no more."""
         self._held -= size

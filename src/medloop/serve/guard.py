@@ -27,6 +27,7 @@ access_log = logging.getLogger("medloop.serve.requests")
 
 # How many names of hosts are remembered, as known or not.
 MOST_HOSTS = 256
+PIECE_BYTES = 65_536
 SAFE = {"GET", "HEAD", "OPTIONS"}
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 POLICY = (
@@ -143,7 +144,19 @@ class Exchange:
                 # Else the server would read on, for as long as somebody sends.
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
+        elif len(message.get("body", b"")) > PIECE_BYTES:
+            await self._send_in_pieces(message)
+            return
         await self._send(message)
+
+    async def _send_in_pieces(self, message: Message) -> None:
+        """The server waits before each until most of those before have been taken."""
+        body = memoryview(message["body"])
+        starts = range(0, len(body), PIECE_BYTES)
+        for start in starts:
+            more = start != starts[-1] or message.get("more_body", False)
+            piece = bytes(body[start : start + PIECE_BYTES])
+            await self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
 
 def frames(error: BaseException) -> str:

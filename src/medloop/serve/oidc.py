@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,8 @@ SECONDS = 5
 KEYS_SECONDS = 300
 LEEWAY_SECONDS = 30
 MAX_SUBJECT = 90
+# A provider that did not answer is left alone for so long.
+AWAY_SECONDS = 5.0
 
 
 class Tokens:
@@ -38,12 +41,16 @@ class Tokens:
         # Imported here, for they take a while and few services have a provider.
         self._jwt, self._httpx, self._settings = jwt, httpx, settings
         self._keys: Any = None
+        self._away_until = float("-inf")
 
     def find(self, token: str) -> Key | None:
         """Whom the token stands for, or nobody."""
+        if time.monotonic() < self._away_until:
+            raise Busy("the identity provider did not answer a moment ago")
         try:
             claims = self._claims(token)
         except (self._jwt.PyJWKClientConnectionError, self._httpx.HTTPError) as error:
+            self._away_until = time.monotonic() + AWAY_SECONDS
             log.warning("the identity provider does not answer", extra={"kind": type(error).__name__})
             raise Busy("the identity provider does not answer") from error
         except self._jwt.PyJWTError:

@@ -15,6 +15,9 @@ MAX_HEAD_BYTES = 65_536
 # Descriptors that connections must leave: for files, the database, decoders, and what one look at the listener accepts.
 RESERVED_DESCRIPTORS = 256
 BACKLOG = 128
+MAX_PIPELINED = 8
+# Of an answer, in bytes a second.
+MIN_BYTES_TAKEN = 1000
 # Refused connections that are kept for a moment, so that their senders get to read why.
 MAX_LINGERING = 64
 LINGER_SECONDS = 1.0
@@ -67,15 +70,15 @@ def room_for(connections: int, *, per_address: int | None) -> Connections:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    most = connections if soft == resource.RLIM_INFINITY else min(connections, soft - RESERVED_DESCRIPTORS)
-    most = max(1, most)
+    spare = soft - min(RESERVED_DESCRIPTORS, soft // 2)
+    most = connections if soft == resource.RLIM_INFINITY else min(connections, spare)
     return Connections(most=most, per_address=min(most, per_address or max(1, most // 2)))
 
 
 class WholeAnswers:
     """A transport that sends the head of a response together with what comes next, which spares a call and a packet."""
 
-    def __init__(self, transport: asyncio.Transport, protocol: HttpToolsProtocol) -> None:
+    def __init__(self, transport: asyncio.Transport, protocol: GuardedProtocol) -> None:
         # The two would hold each other, and so what the connection held until Python's collector comes.
         self._transport, self._protocol = transport, weakref.ref(protocol)
         self._has_begun = False
@@ -103,21 +106,27 @@ class WholeAnswers:
         self._has_begun = False
 
     def close(self) -> None:
-        """Send what was kept, and end the connection."""
+        """Send what was kept, and end the connection, at the latest when the time to take it is over."""
         self.end()
         self._transport.close()
+        if protocol := self._protocol():
+            protocol.watch_writing()
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Ends connections whose request line and headers are too long or too slow, and refuses too many of them."""
+    """Ends connections that send too much or too slowly around a body, or take answers too slowly; refuses too many."""
 
-    def __init__(self, *args: Any, room: Connections, head_seconds: float = 10.0, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, room: Connections, head_seconds: float = 10.0, write_seconds: float = 30.0, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self._room, self._head_seconds = room, head_seconds
+        self._room, self._head_seconds, self._write_seconds = room, head_seconds, write_seconds
         self._address = ""
         self._is_refused = False
-        self._head_bytes, self._in_head = 0, True
+        # What came since the last byte of a body: a request line, headers, trailers, the frames of chunks.
+        self._bytes_around, self._in_head = 0, True
         self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -135,6 +144,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._room.lingering -= 1
         else:
             self._room.give_back(self._address)
+        if self._writing:
+            self._writing.cancel()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -143,11 +155,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._cut()
         if self.transport.is_closing():
             return
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._bytes_around += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+        if self._bytes_around > MAX_HEAD_BYTES:
             self._cut()
+        elif self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            # An empty line ends the wait for the next request, and begins none.
+            self._timer = self.loop.call_later(self._head_seconds, self._cut)
 
     def _refuse(self, transport: asyncio.Transport) -> None:
         self._is_refused = True
@@ -164,8 +178,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # To the parser this is a broken request.
+            raise ValueError("too many requests wait on this connection")
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._bytes_around = True, 0
         if self._timer is None:
             self._timer = self.loop.call_later(self._head_seconds, self._cut)
 
@@ -173,6 +190,35 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers come after the request has been read; nobody asks for them.
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._bytes_around = 0
+        super().on_body(body)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.watch_writing()
+
+    def watch_writing(self) -> None:
+        """End the connection where hardly any of what waits to be sent is taken for a while."""
+        if self._writing is None:
+            waiting = self.transport.get_write_buffer_size()
+            self._writing = self.loop.call_later(self._write_seconds, self._look_at_writing, waiting)
+
+    def _look_at_writing(self, before: int) -> None:
+        self._writing = None
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting:
+            return
+        if before - waiting < MIN_BYTES_TAKEN * self._write_seconds:
+            self.transport.abort()
+        else:
+            self.watch_writing()
 
     def on_response_complete(self) -> None:
         self._answers.end()

@@ -170,7 +170,7 @@ def _serve(plan: Plan, app: FastAPI, listener: socket.socket) -> None:
     serve = plan.settings.serve
     room = room_for(serve.max_connections, per_address=serve.max_connections_per_address)
     options: dict[str, Any] = {
-        "http": partial(GuardedProtocol, room=room, head_seconds=serve.head_seconds),
+        "http": partial(GuardedProtocol, room=room, head_seconds=serve.head_seconds, write_seconds=serve.body_seconds),
         "backlog": BACKLOG,
         "ws": "none",
         "log_config": None,

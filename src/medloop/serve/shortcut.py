@@ -39,4 +39,5 @@ class Shortcut:
             response = errors.of_invalid(scope, error)
         except UserError as error:
             response = errors.of_user_error(scope, error)
-        await response(scope, receive, send)
+        with scope["app"].state.service.bodies.sending(len(response.body)):
+            await response(scope, receive, send)

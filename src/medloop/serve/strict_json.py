@@ -16,6 +16,8 @@ Body = TypeVar("Body", bound=BaseModel)
 
 MAX_KEYS = 10_000
 MAX_VALUES = 1_000_000
+# An object for each record, and some brackets in texts.
+MAX_BRACKETS = 100_000
 # An entry of a dict, its number, and the copies that validation makes.
 VALUE_BYTES = 200
 
@@ -47,7 +49,14 @@ def parse(content: bytes) -> Any:
 
 def memory_for(content: bytes) -> int:
     """About the most that the value of some JSON takes beside it: its texts again, and an object for each value."""
-    values = content.count(b",")
+    brackets = content.count(b"[") + content.count(b"{")
+    if brackets > MAX_BRACKETS:
+        raise TooLarge(
+            f"a JSON body has at most {MAX_BRACKETS:,} lists and objects",
+            found=f"{brackets:,}",
+            hint="send less at once",
+        )
+    values = content.count(b",") + brackets
     if values > MAX_VALUES:
         raise TooLarge(f"a JSON body has at most {MAX_VALUES:,} values", found=f"{values:,}", hint="send less at once")
     return 2 * len(content) + VALUE_BYTES * values

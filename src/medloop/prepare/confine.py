@@ -1,9 +1,11 @@
-"""Giving up rights on files and on the network, where the system has Landlock (Linux 5.13 and later)."""
+"""Giving up rights on files, on the network and on other processes, where Linux has Landlock (5.13) and seccomp."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +30,28 @@ SYSTEM = (
     "/proc/cpuinfo",
     "/sys/devices/system",
 )
+
+
+# By processor: how the kernel calls it, and its numbers of what a decoder has no use for: making a socket, starting a
+# program (two ways), looking into another process (three ways).
+FORBIDDEN = {
+    "x86_64": (0xC000003E, (41, 59, 322, 101, 310, 311)),
+    "aarch64": (0xC00000B7, (198, 221, 281, 117, 270, 271)),
+}
+SET_SECCOMP, FILTER = 22, 2
+LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
+NUMBER_AT, PROCESSOR_AT = 0, 4
+# Other numbers for the same calls, which x86 has for programs with short addresses.
+OTHER_NUMBERS = 0x40000000
+ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
+
+
+class _Instruction(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint16), ("yes", ctypes.c_uint8), ("no", ctypes.c_uint8), ("value", ctypes.c_uint32))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_uint16), ("first", ctypes.POINTER(_Instruction)))
 
 
 class _Ruleset(ctypes.Structure):
@@ -64,6 +88,31 @@ def read_only(places: Iterable[Path]) -> bool:
         return bool(libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0 and libc.syscall(RESTRICT_SELF, ruleset, 0) == 0)
     finally:
         os.close(ruleset)
+
+
+def no_sockets_or_programs() -> bool:
+    """Refuse this thread, and those that it starts, sockets of any kind and new programs; False where it cannot be."""
+    if sys.platform != "linux" or platform.machine() not in FORBIDDEN:
+        return False
+    processor, numbers = FORBIDDEN[platform.machine()]
+    left = len(numbers)
+    # Each comparison says how many instructions to pass over; the last two are what all of them lead to.
+    steps = [
+        (LOAD, 0, 0, PROCESSOR_AT),
+        (EQUAL, 0, left + 2, processor),
+        (LOAD, 0, 0, NUMBER_AT),
+        (AT_LEAST, left, 0, OTHER_NUMBERS),
+        *((EQUAL, left - place - 1, 0, number) for place, number in enumerate(numbers)),
+    ]
+    steps[-1] = (EQUAL, 0, 1, numbers[-1])
+    steps += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
+    program = (_Instruction * len(steps))(*(_Instruction(*step) for step in steps))
+    libc = ctypes.CDLL(None, use_errno=True)
+    filter_ = _Program(length=len(steps), first=program)
+    return bool(
+        libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0
+        and libc.prctl(SET_SECCOMP, FILTER, ctypes.byref(filter_), 0, 0) == 0
+    )
 
 
 def libraries() -> list[Path]:

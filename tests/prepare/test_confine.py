@@ -13,9 +13,9 @@ from medloop.prepare.sandbox import DecoderProcess
 from .dicom_files import dicom, ramp
 
 TRIES = """
-import json, socket, sys
+import json, socket, subprocess, sys
 from pathlib import Path
-from medloop.prepare import landlock
+from medloop.prepare import confine
 
 def fails(work):
     try:
@@ -24,7 +24,16 @@ def fails(work):
         return type(error).__name__
     return ""
 
-confined = landlock.read_only(landlock.libraries())
+def by_path():
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect(sys.argv[3])
+
+def by_datagram():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.sendto(b"x", ("127.0.0.1", port))
+
+confined = confine.read_only(confine.libraries())
+filtered = confine.no_sockets_or_programs()
 import numpy, cv2, pydicom  # which lie where it may read
 secret, port = Path(sys.argv[1]), int(sys.argv[2])
 print(json.dumps({
@@ -34,6 +43,10 @@ print(json.dumps({
     "delete": fails(secret.unlink),
     "list": fails(lambda: list(secret.parent.iterdir())),
     "home": fails(lambda: list(Path.home().iterdir())),
+    "filtered": filtered,
+    "unix": fails(by_path),
+    "datagram": fails(by_datagram),
+    "program": fails(lambda: subprocess.run(["true"])),
     "connect": fails(lambda: socket.create_connection(("127.0.0.1", port))),
 }))
 """
@@ -48,9 +61,14 @@ def test_a_confined_process_reads_its_libraries_and_nothing_of_the_project(tmp_p
     secret = tmp_path / "secrets.yaml"
     secret.write_text("feedback: {journal_key: planted}", encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        command = [sys.executable, "-W", "ignore", "-c", TRIES, str(secret), str(listener.getsockname()[1])]
+        by_path = str(tmp_path / "socket")
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(by_path)
+        words = [str(secret), str(listener.getsockname()[1]), by_path]
+        command = [sys.executable, "-W", "ignore", "-c", TRIES, *words]
         found = json.loads(subprocess.check_output(command, cwd=tmp_path))
-    denied = ("read", "write", "delete", "list", "home", "connect")
+    denied = ("read", "write", "delete", "list", "home", "connect", "unix", "datagram", "program")
+    assert found.pop("filtered") == has_landlock()
     assert found == {
         "confined": has_landlock(),
         **{name: "PermissionError" if has_landlock() else "" for name in denied},
