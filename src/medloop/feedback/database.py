@@ -77,6 +77,8 @@ class Database:
 
     def __init__(self, url: URL, *, read_only: bool = False) -> None:
         self.file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+        # The file that is written to; another one is not, until somebody has looked into it.
+        self._written: tuple[int, int] | None = None
         opened = _look_into_sqlite if read_only else _open_sqlite
         self.engine = opened(url, self.file) if self.file else _open_postgres(url)
 
@@ -95,10 +97,23 @@ class Database:
                 # A writer that began as a reader could find its turn taken when it comes to write.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 opened = connection.info[FILE]
+                if self._written not in (None, opened):
+                    raise Vanished("the database file was replaced")
+                self._written = opened
             yield connection
         # Looked at after the commit, for nobody may be told that what went into a removed file is stored.
         if self.file and _place_of(self.file) != opened:
             raise Vanished("the database file was removed or replaced")
+
+    def accept_file(self) -> None:
+        """Go on with the file that is there, which may have taken the place of another."""
+        self._written = None
+
+    def settle(self) -> None:
+        """Bring what was committed into the SQLite file itself, so that it is not in the log beside it alone."""
+        if self.file:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Give up the connections."""
