@@ -145,6 +145,18 @@ def test_the_right_database_is_gone_on_with_after_an_older_one(service: Running,
     assert stored(root, ids) == []
 
 
+def test_answers_outlive_the_removal_of_the_log_of_the_database(service: Running, root: Path) -> None:
+    with service.client() as client:
+        ids = [ask(client)]
+        (root / "feedback.db-wal").unlink()
+        ids += [ask(client) for _ in range(20)]
+        wait_until(lambda: message(client) == "")
+        ids += [ask(client)]
+    service.process.kill()
+    service.rest()
+    assert stored(root, ids) == []
+
+
 def test_a_journal_key_that_was_removed_is_written_again(service: Running, root: Path) -> None:
     key = root / "feedback.key"
     before = key.read_bytes()
