@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 
 from medloop.errors import UserError
-from medloop.feedback import open_feedback
+from medloop.feedback import FeedbackAway, open_feedback
 from medloop.feedback.database import Database, database_url
 from medloop.feedback.migrate import NEWEST, SCRIPTS, form_of, make_tables, run_steps
 from medloop.feedback.store import Feedback
@@ -83,6 +83,16 @@ def test_every_commit_is_on_the_disk(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "feedback.db") as plain:
         assert plain.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     plain.close()
+
+
+def test_a_file_that_is_replaced_again_and_again_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feedback = open_feedback(FeedbackSettings(), root=tmp_path)
+    places = iter(range(1_000_000))
+    with monkeypatch.context() as patched:
+        patched.setattr("medloop.feedback.database._place_of", lambda _: (0, next(places)))
+        with pytest.raises(FeedbackAway):
+            feedback.prediction("a" * 32)
+    feedback.close()
 
 
 PLATFORMS = ["AWS_LAMBDA_FUNCTION_NAME", "ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "K_SERVICE"]

@@ -104,10 +104,10 @@ def test_an_idle_service_notices_that_the_database_file_is_gone(service: Running
         wait_until(lambda: "missing" in message(client))
 
 
-def test_a_database_that_was_replaced_by_an_older_one_raises_the_alarm(
-    service: Running, root: Path, aside: Path
+def test_a_database_that_was_replaced_by_an_older_one_is_not_gone_on_with_until_the_next_start(
+    golden: Path, root: Path, aside: Path
 ) -> None:
-    with service.client() as client:
+    with serving("--bundle", golden, cwd=root) as service, service.client() as client:
         first = ask(client)
         copy_database(root, aside)
         lost = ask(client)
@@ -115,10 +115,72 @@ def test_a_database_that_was_replaced_by_an_older_one_raises_the_alarm(
             (root / name).unlink(missing_ok=True)
         shutil.copy(aside / "feedback.db", root)
         last = ask(client)
-        wait_until(lambda: message(client) == "" and client.get(f"/v1/predictions/{last}").status_code == 200)
-        assert client.get(f"/v1/predictions/{lost}").status_code == 404
+        wait_until(lambda: "older than what this service wrote" in message(client))
+        last = [last, ask(client)]
+        assert client.get(f"/v1/predictions/{last[0]}").status_code == 404
+        service.process.kill()
+    with serving("--bundle", golden, cwd=root, is_first=False) as service, service.client(client_key(client)) as again:
+        wait_until(lambda: message(again) == "" and again.get(f"/v1/predictions/{last[1]}").status_code == 200)
+        assert again.get(f"/v1/predictions/{lost}").status_code == 404
+    assert any("tells of the journal before it: it had ended at" in one for one in stored(root, [first, *last]))
+
+
+def test_the_right_database_is_gone_on_with_after_an_older_one(service: Running, root: Path, aside: Path) -> None:
+    with service.client() as client:
+        ids = [ask(client)]
+        copy_database(root, aside)
+        ids += [ask(client)]
+        older, right = aside / "feedback.db", aside / "right"
+        right.mkdir()
+        move_away(root, right)
+        shutil.copy(older, root)
+        ids += [ask(client)]
+        wait_until(lambda: "older than what this service wrote" in message(client))
+        for name in DATABASE:
+            (root / name).unlink(missing_ok=True)
+        move_away(right, root)
+        wait_until(lambda: message(client) == "")
     service.process.kill()
-    assert any("tells of the journal before it: it had ended at" in one for one in stored(root, [first, last]))
+    service.rest()
+    assert stored(root, ids) == []
+
+
+def test_answers_outlive_the_removal_of_the_log_of_the_database(service: Running, root: Path) -> None:
+    with service.client() as client:
+        ids = [ask(client)]
+        (root / "feedback.db-wal").unlink()
+        ids += [ask(client) for _ in range(20)]
+        wait_until(lambda: message(client) == "")
+        ids += [ask(client)]
+    service.process.kill()
+    service.rest()
+    assert stored(root, ids) == []
+
+
+def test_a_journal_key_that_was_removed_is_written_again(service: Running, root: Path) -> None:
+    key = root / "feedback.key"
+    before = key.read_bytes()
+    with service.client() as client:
+        ids = [ask(client)]
+        key.unlink()
+        wait_until(key.exists)
+        assert key.read_bytes() == before
+        assert key.stat().st_mode & 0o777 == 0o600
+        key.write_bytes(b"0" * 64 + b"\n")
+        wait_until(lambda: "feedback.key holds another key" in message(client))
+        key.write_bytes(before)
+        wait_until(lambda: message(client) == "")
+    service.process.kill()
+    assert stored(root, ids) == []
+
+
+def test_a_new_database_is_in_its_file_before_anybody_is_answered(service: Running, root: Path, aside: Path) -> None:
+    assert service.key
+    service.process.kill()
+    service.rest()
+    shutil.copy(root / "feedback.db", aside)
+    with closing(sqlite3.connect(aside / "feedback.db")) as alone:
+        assert alone.execute("SELECT count(*) FROM journal_head").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("replacement", [b"", b"not a database at all" * 1000], ids=["empty", "garbage"])

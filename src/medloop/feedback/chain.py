@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from medloop.feedback import tables
 from medloop.feedback.head import EMPTY, FIRST, HeadCopy, read_head, write_head
 from medloop.feedback.records import Head, now
 from medloop.settings import FeedbackSettings
-from medloop.storage import atomic_file, file_lock
+from medloop.storage import file_lock, write_text
 
 ALARM = "alarm"
 USES = ("entry", "head", "text", "patient")
@@ -74,8 +73,26 @@ class Entry:
 class Signer:
     """Signs with one key for each use, so that no signature can stand for another."""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, file: Path | None = None) -> None:
+        # Where it is kept, unless the settings have it.
+        self.file = file
+        # Why the next start would not find it there.
+        self.fault: str | None = None
+        self._secret = secret
         self._keys = {use: hmac.digest(secret, f"medloop {use}".encode(), "sha256") for use in USES}
+
+    def look_after(self) -> None:
+        """Compare the key's file with the key, and write it again where it is missing."""
+        if self.file is None:
+            return
+        try:
+            if not self.file.exists():
+                LOG.error("%s was removed; it is written again", self.file.name)
+                write_text(self.file, self._secret.decode() + "\n", secret=True)
+            is_other = self.file.read_bytes().strip() != self._secret
+            self.fault = f"{self.file.name} holds another key than the journal's" if is_other else None
+        except OSError as error:
+            self.fault = f"{self.file.name} cannot be read or written ({error.strerror})"
 
     def entry(self, digest: str) -> str:
         """The signature of an entry."""
@@ -125,16 +142,13 @@ def load_signer(settings: FeedbackSettings, file: Path, *, begun: bool, stateles
         )
     with file_lock(file.with_name(f".{file.name}.lock")):
         if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(file, "w") as opened:
-                os.fchmod(opened.fileno(), 0o600)
-                opened.write(secrets.token_hex(32) + "\n")
+            write_text(file, secrets.token_hex(32) + "\n", secret=True)
     text = file.read_text("utf-8").strip()
     if len(text) < 64:
         raise UserError(
             f"{file.name} must hold the journal's key", found="something else", hint="restore it from a backup"
         )
-    return Signer(text.encode())
+    return Signer(text.encode(), file)
 
 
 def seal(event: Event, *, seq: int, previous: str, signer: Signer) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,12 @@ POSTGRES = {
     "keepalives_idle": 10,
     "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
 }
+# What tells a file from any other that may get its name.
+Place = tuple[int, int]
 # Under which a connection notes the file that it has open.
 FILE = "file"
+# The log beside it, which holds what was committed last; it stays the same while any connection is open.
+LOG = "log"
 READ_ONLY = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -77,6 +82,8 @@ class Database:
 
     def __init__(self, url: URL, *, read_only: bool = False) -> None:
         self.file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+        # The file that is written to; another one is not, until somebody has looked into it.
+        self._written: Place | None = None
         opened = _look_into_sqlite if read_only else _open_sqlite
         self.engine = opened(url, self.file) if self.file else _open_postgres(url)
 
@@ -95,10 +102,24 @@ class Database:
                 # A writer that began as a reader could find its turn taken when it comes to write.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 opened = connection.info[FILE]
+                if self._written not in (None, opened):
+                    raise Vanished("the database file was replaced")
+                self._written = opened
             yield connection
-        # Looked at after the commit, for nobody may be told that what went into a removed file is stored.
-        if self.file and _place_of(self.file) != opened:
+            # Looked at after the commit, for nobody may be told that what went into a removed file is stored.
+            log = connection.info.get(LOG)
+        if self.file and (_place_of(self.file) != opened or _place_of(_beside(self.file, "-wal")) != log):
             raise Vanished("the database file was removed or replaced")
+
+    def accept_file(self) -> None:
+        """Go on with the file that is there, which may have taken the place of another."""
+        self._written = None
+
+    def settle(self) -> None:
+        """Bring what was committed into the SQLite file itself, so that it is not in the log beside it alone."""
+        if self.file:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Give up the connections."""
@@ -115,31 +136,69 @@ class Database:
 def _open_sqlite(url: URL, file: Path) -> Engine:
     # Never made by connecting: where it has vanished, an empty one must not take its place.
     engine = create_engine(_address(url, file, "rw"), pool_timeout=5, hide_parameters=True)
+    connections = _Connections(file)
+    for name in ("connect", "checkout", "close"):
+        event.listen(engine, name, getattr(connections, name))
+    return engine
 
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        record.info[FILE] = found = _place_of(file)
+
+class _Connections:
+    """The open connections to a SQLite file; told by the pool of each that is made, lent and closed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._log, self._index = file, _beside(file, "-wal"), _beside(file, "-shm")
+        # The log of each file that was at this path, and how many connections have it open.
+        self._open: dict[Place, tuple[Place | None, int]] = {}
+        self._turn = threading.Lock()
+
+    def connect(self, connection: Any, record: Any) -> None:
+        record.info[FILE] = found = _place_of(self._file)
         if found is None:
             raise Vanished("the database file was removed while it was opened")
-        # Transactions begin where `Database` says so, not where Python's driver guesses.
-        connection.isolation_level = None
-        for pragma in (f"busy_timeout={LOCKED_MS}", *PRAGMAS):
-            connection.execute(f"PRAGMA {pragma}").close()
+        with self._turn:
+            known, users = self._open.get(found, (None, 0))
+            self._check_log(known, users)
+            # Transactions begin where `Database` says so, not where Python's driver guesses.
+            connection.isolation_level = None
+            for pragma in (f"busy_timeout={LOCKED_MS}", *PRAGMAS):
+                connection.execute(f"PRAGMA {pragma}").close()
+            # The first look opens the log.
+            connection.execute("SELECT count(*) FROM sqlite_master").close()
+            record.info[LOG] = _place_of(self._log)
+            self._open[found] = (record.info[LOG], users + 1)
 
-    @event.listens_for(engine, "checkout")
-    def check(_connection: Any, record: Any, _proxy: Any) -> None:
-        if _place_of(file) != record.info[FILE]:
+    def checkout(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        if _place_of(self._file) != record.info[FILE]:
             # The pool closes it and opens another one, on the file that is there now.
             raise DisconnectionError("the database file was removed or replaced")
+        if _place_of(self._log) != record.info[LOG]:
+            raise Vanished("the log of the database was removed")
 
-    return engine
+    def close(self, connection: Any, record: Any) -> None:
+        with self._turn:
+            # Whoever closes last brings the log into the file.
+            connection.close()
+            if LOG in record.info:
+                del record.info[LOG]
+                known, users = self._open[record.info[FILE]]
+                self._open[record.info[FILE]] = (known, users - 1)
+
+    def _check_log(self, known: Place | None, users: int) -> None:
+        """Raise while somebody, here or in another process, still has a removed log open: a new one would spoil it."""
+        is_elsewhere = self._index.exists() and not self._log.exists()
+        if known is not None and _place_of(self._log) != known and (users or is_elsewhere):
+            raise Vanished("the log of the database was removed")
 
 
 def _address(url: URL, file: Path, mode: str) -> URL:
     return url.set(database=file.absolute().as_uri(), query={"mode": mode, "uri": "true"})
 
 
-def _place_of(file: Path) -> tuple[int, int] | None:
+def _beside(file: Path, ending: str) -> Path:
+    return file.with_name(file.name + ending)
+
+
+def _place_of(file: Path) -> Place | None:
     """What tells this file from any other that may get its name."""
     try:
         found = file.stat()

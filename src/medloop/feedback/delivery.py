@@ -16,7 +16,7 @@ from medloop.errors import UserError
 from medloop.feedback.chain import stored_head
 from medloop.feedback.corrections import add_correction, add_review, correction_from
 from medloop.feedback.expiry import expire
-from medloop.feedback.faults import explained, is_away, lasting_reason
+from medloop.feedback.faults import OLDER, explained, is_away, lasting_reason
 from medloop.feedback.inputs import Inputs
 from medloop.feedback.keeper import Keeper
 from medloop.feedback.operations import CORRECTION, Operation, insert_all, refs_stored
@@ -27,8 +27,9 @@ from medloop.feedback.writer import Writer
 
 LOG = logging.getLogger(__name__)
 EXPIRE_S = 3600.0
-DELIVERY, COPY, INPUTS, EXPIRY = (
+DELIVERY, KEY, COPY, INPUTS, EXPIRY = (
     "the delivery of spooled answers",
+    "the comparison with the journal's key",
     "the copy of the journal's head",
     "the keeping of inputs",
     "the removal of old inputs",
@@ -43,11 +44,13 @@ class Delivery:
         self._spooling = threading.Lock()
         # What an earlier process left goes in first.
         self._away = True
+        # Whether it was there in this process; what an earlier one left may be older, and then raises the alarm.
+        self._was_there = False
         # Whether the database failed, and why it will go on failing until somebody repairs it.
         self._failed = False
         self._reason: str | None = None
         self._expired = float("-inf")
-        self._watcher = Keeper({DELIVERY: self._look})
+        self._watcher = Keeper({DELIVERY: self._look, KEY: transactions.chain.signer.look_after})
         # Apart, for an object store may take its time.
         self._keeper = Keeper({COPY: self._copy_head, INPUTS: inputs.sync, EXPIRY: self._expire_at_times})
         self._watcher.attempt(DELIVERY)
@@ -66,6 +69,7 @@ class Delivery:
             *(away if status.away else ()),
             self._inputs.fault,
             self._transactions.chain.fault,
+            self._transactions.chain.signer.fault,
         )
         return next((one for one in found if one is not None), None)
 
@@ -87,6 +91,8 @@ class Delivery:
     def review(self, correction_id: str, decision: Decision, who: str, reason: str) -> Correction:
         """Decide on a correction; this needs the database."""
         signer = self._transactions.chain.signer
+        if self._reason == OLDER:
+            raise FeedbackAway("The feedback database cannot be used", found=OLDER, hint="try again after that")
         with explained(), self._transactions.writing() as transaction:
             return add_review(transaction, correction_id, decision, who, reason, signer=signer)
 
@@ -167,6 +173,8 @@ class Delivery:
 
     def _catch_up(self) -> None:
         """Bring what was spooled into the database, in order, then let the writer go there again."""
+        if self._was_there:
+            self._transactions.check_not_older()
         with closing(self._spool.orphans()) as orphans:
             for orphan in orphans:
                 self._drain(orphan, 0)
@@ -181,7 +189,7 @@ class Delivery:
             with self._spooling:
                 if not self._spool.has_lines(offset):
                     self._spool.done()
-                    self._away, self._failed, self._reason = False, False, None
+                    self._away, self._failed, self._reason, self._was_there = False, False, None, True
 
     def _drain(self, file: SpoolFile, offset: int) -> int:
         """Bring the lines of one file into the database; where the rest begins."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidRequestError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from medloop.feedback.records import FeedbackAway
@@ -32,15 +32,23 @@ SQLITE_BROKEN = {
     "SQLITE_PERM": "the database file cannot be written",
     "SQLITE_READONLY": "the database file cannot be written",
 }
+OLDER = (
+    "the database is older than what this service wrote: restore the right one, or restart the service to go on with it"
+)
 
 
 class Vanished(OSError):
     """The database's path no longer leads to the file that was written to."""
 
 
+class Older(OSError):
+    """The database lacks what this service wrote into it."""
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the database, and not what it was given, is the trouble."""
-    if isinstance(error, PoolTimeout | OSError | FeedbackAway):
+    # SQLAlchemy gives up with an invalid request where the file was replaced again while a connection was opened.
+    if isinstance(error, PoolTimeout | OSError | FeedbackAway) or type(error) is InvalidRequestError:
         return True
     if isinstance(error, ProgrammingError):
         # That a table is missing, PostgreSQL says so; a value that the driver cannot send has no such code.
@@ -54,6 +62,8 @@ def lasting_reason(error: BaseException) -> str | None:
         error = error.__cause__
     if isinstance(error, Vanished):
         return "the database file is missing or was replaced"
+    if isinstance(error, Older):
+        return OLDER
     if isinstance(error, OSError):
         return f"a file of the database cannot be used ({error.strerror or type(error).__name__})"
     found = getattr(error, "orig", None)

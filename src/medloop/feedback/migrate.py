@@ -56,6 +56,7 @@ def bring_up(
     if migrate or (found is None and database.file is not None):
         database.make_file()
         upgrade(database, cover)
+        database.settle()
         return
     if found is not None and found > NEWEST:
         raise UserError(

@@ -13,6 +13,8 @@ from sqlalchemy import Connection, update
 from medloop.feedback import tables
 from medloop.feedback.chain import Chain, Event, alarm, lock_head, stored_head
 from medloop.feedback.database import Database
+from medloop.feedback.faults import Older
+from medloop.feedback.head import read_head
 from medloop.feedback.records import Head
 from medloop.feedback.room import check_room
 
@@ -53,6 +55,17 @@ class Transactions:
         """A look at one moment."""
         with self.database.reading() as connection:
             yield connection
+
+    def check_not_older(self) -> None:
+        """Raise if the database ends before the newest entry that is known to be stored."""
+        # Read first: whoever adds an entry commits it before it is noted there.
+        noted, known = read_head(self.chain.file), self.chain.known
+        with self.reading() as connection:
+            stored = stored_head(connection)
+        heads = [one for one in (noted, known) if one is not None and self.chain.signer.accepts(one)]
+        if any(one.seq > stored.seq for one in heads):
+            raise Older("the database ends before what was written into it")
+        self.database.accept_file()
 
     def try_writing(self) -> None:
         """Change something without changing it, to see whether that is possible, and whether more would be."""

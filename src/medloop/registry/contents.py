@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medloop.bundle import files
-from medloop.errors import BrokenBundle
+from medloop.errors import BrokenBundle, UserError
 from medloop.registry.signing import DESCRIPTION, VERSION_SIGNATURE
+from medloop.registry.verdicts import read_verdict
+from medloop.registry.version import Version
 from medloop.storage import read_json, sha256_file, write_json
-
-if TYPE_CHECKING:
-    from medloop.registry.version import Version
 
 # What has checksums of its own, holds them, or covers them.
 APART = {"bundle", DESCRIPTION, VERSION_SIGNATURE}
+RESTORE = "restore the version's folder from a backup, or roll back: `medloop models rollback`"
 
 
 def describe(folder: Path, *, number: int, bundle: str, created: str, by: str) -> None:
@@ -24,9 +24,43 @@ def describe(folder: Path, *, number: int, bundle: str, created: str, by: str) -
     write_json(folder / DESCRIPTION, {**facts, "files": _beside_bundle(folder)})
 
 
+def numbers_in(folder: Path) -> list[int]:
+    """The numbers of all versions in a folder; what else lies there is no version."""
+    names = [path.name for path in folder.glob("[1-9]*") if path.is_dir()]
+    return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What a version is, or an error where it does not say so."""
+    content = read_json(folder / DESCRIPTION)
+    # The number and who registered it: an older medloop did not write them down.
+    types = {"number": int, "bundle": str, "created": str, "by": str, "files": dict}
+    least = {"number": 0, "by": "", **content} if isinstance(content, dict) else {}
+    if any(type(least.get(name)) is not kind for name, kind in types.items()):
+        raise UserError(f"{DESCRIPTION} does not describe a version", found="something else", hint=RESTORE)
+    return dict(content)
+
+
+def version_in(folder: Path, number: int) -> Version:
+    """The version in a folder, or an error that says which one cannot be read."""
+    try:
+        content, verdict = read_description(folder), read_verdict(folder / "verdict.json")
+    except UserError as error:
+        found = f"version {number}: {error.must} ({error.found})"
+        raise BrokenBundle("a version must be as it was registered", found=found, hint=RESTORE) from error
+    return Version(
+        number=number,
+        folder=folder,
+        bundle=content["bundle"],
+        verdict=verdict,
+        created=content["created"],
+        by=content.get("by", ""),
+    )
+
+
 def add_number(version: Version) -> None:
     """Write the number into the description of a version of an older medloop."""
-    content = read_json(version.folder / DESCRIPTION)
+    content = read_description(version.folder)
     write_json(version.folder / DESCRIPTION, {"number": version.number, **content})
 
 
@@ -56,7 +90,7 @@ def problems_of(version: Version) -> list[str]:
         return [f"{name}: {error.found}"]
     if digest != version.bundle:
         return [f"{name}: other bytes than were registered"]
-    description, found = read_json(version.folder / DESCRIPTION), _beside_bundle(version.folder)
+    description, found = read_description(version.folder), _beside_bundle(version.folder)
     if description.get("number", version.number) != version.number:
         return [f"{name}: registered as version {description['number']}"]
     registered = description["files"]

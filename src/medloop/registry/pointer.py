@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medloop.errors import UserError
 from medloop.registry.reference import REFERENCE, Reference
-from medloop.registry.version import Champion, Numbered
+from medloop.registry.shapes import is_as_declared
+from medloop.registry.version import Champion, Numbered, Version
+from medloop.storage import read_json, write_json
 
 POINTER = "champion.json"
 METADATA = "promotion_metadata.json"
@@ -27,8 +29,8 @@ def champion_in(pointer: bytes) -> Champion:
     """What the pointer's bytes say."""
     problem, hint = f"{POINTER} does not say which version serves.", "run `medloop models verify`, which repairs it"
     champion = named_in(Champion, pointer, problem=problem, hint=hint)
-    if type(champion.counter) is not int or champion.counter < 0:
-        raise UserError(problem, found="a counter that is no number", hint=hint)
+    if champion.counter < 0:
+        raise UserError(problem, found="a counter below 0", hint=hint)
     return champion
 
 
@@ -42,7 +44,7 @@ def named_in(kind: type[Named], content: bytes, *, problem: str, hint: str) -> N
     """The version that some bytes name, or an error."""
     try:
         named = kind(**json.loads(content))
-        if type(named.version) is int and named.version > 0:
+        if is_as_declared(named) and named.version > 0:
             return named
     except (ValueError, TypeError, RecursionError):
         pass
@@ -57,6 +59,17 @@ def recorded_champion(folder: Path) -> Champion | None:
         return champion_in(json.dumps({name: content[name] for name in names}).encode())
     except (OSError, ValueError, TypeError, RecursionError, UserError):
         return None
+
+
+def write_copies(folder: Path, version: Version, champion: Champion) -> None:
+    """Write what others read of the champion; medloop reads it only where the pointer is not to be trusted."""
+    summary = read_json(version.folder / "report" / "run_summary.json")
+    reference = {"reference": read_json(path)} if (path := folder / REFERENCE).is_file() else {}
+    write_json(folder / METADATA, {**asdict(champion), **reference, "promoted_model": summary})
+    fresh = folder / f".{LINK}.new"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(Path("versions") / str(version.number))
+    fresh.replace(folder / LINK)
 
 
 def next_counter(*known: Champion | None) -> int:

@@ -27,7 +27,7 @@ def first_approved(versions: Iterable[Version], champion: Champion) -> Reference
     """The first version that served, as far as the store of an older medloop tells."""
     known = list(versions)
     served = {champion.version, champion.previous}
-    served |= {one.verdict.champion["version"] for one in known if one.verdict.champion is not None}
+    served |= {one.verdict.champion.get("version") for one in known if one.verdict.champion is not None}
     for one in known:
         if one.number in served or _served_at_once(one.verdict):
             return Reference(version=one.number, bundle=one.bundle, since=one.created, by=one.by)

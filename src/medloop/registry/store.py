@@ -14,9 +14,16 @@ from medloop.bundle.probe import check_works
 from medloop.case import Verdict
 from medloop.errors import BrokenBundle, GateRefusal, UserError
 from medloop.registry.approval import check_binding, check_may_be_reference, check_second_person, check_up_to_date
-from medloop.registry.contents import add_number, copies_of, describe, problems_of
+from medloop.registry.contents import (
+    RESTORE,
+    add_number,
+    copies_of,
+    describe,
+    numbers_in,
+    problems_of,
+    version_in,
+)
 from medloop.registry.pointer import (
-    LINK,
     METADATA,
     POINTER,
     OlderPointer,
@@ -26,10 +33,10 @@ from medloop.registry.pointer import (
     recorded_champion,
     reference_in,
     refuse_older,
+    write_copies,
 )
 from medloop.registry.reference import REFERENCE, Reference, first_approved
 from medloop.registry.signing import (
-    DESCRIPTION,
     SIGNATURE,
     VERSION_SIGNATURE,
     check_signature,
@@ -39,16 +46,15 @@ from medloop.registry.signing import (
 )
 from medloop.registry.verdicts import is_same_decision, read_verdict, write_verdict
 from medloop.registry.version import Champion, Numbered, Version
-from medloop.storage import atomic_folder, file_lock, read_json, write_json
+from medloop.storage import atomic_folder, file_lock, write_json
 
 __all__ = ["Champion", "ModelStore", "Numbered", "OlderPointer", "Version", "champion_in", "read_verdict"]
-__all__ += ["POINTER", "refuse_older", "write_verdict"]
+__all__ += ["POINTER", "RESTORE", "refuse_older", "write_verdict"]
 
 # Where a store is followed from afar, as a copy has not all versions.
 CHALLENGER = "challenger.json"
 # What a version that is not as it should be makes its readers raise.
 BROKEN = (UserError, OSError, ValueError, TypeError, LookupError)
-RESTORE = "restore the version's folder from a backup, or roll back: `medloop models rollback`"
 
 
 class ModelStore:
@@ -67,26 +73,15 @@ class ModelStore:
 
     def versions(self) -> Iterator[Version]:
         """All versions, oldest first."""
-        numbers = sorted(int(path.name) for path in self.versions_folder.glob("[0-9]*") if path.name.isdigit())
-        yield from (self.version(number) for number in numbers)
+        yield from (self.version(number) for number in numbers_in(self.versions_folder))
 
     def version(self, number: int) -> Version:
         """One version by its number."""
         folder = self.versions_folder / str(number)
         if not folder.is_dir():
-            known = [path.name for path in self.versions_folder.glob("[0-9]*")]
-            found = f"version {number} of {', '.join(sorted(known, key=int)) or 'none'}"
+            found = f"version {number} of {', '.join(map(str, numbers_in(self.versions_folder))) or 'none'}"
             raise UserError("a version must be registered", found=found, hint="see `medloop models list`")
-        content = read_json(folder / DESCRIPTION)
-        verdict = read_verdict(folder / "verdict.json")
-        return Version(
-            number=number,
-            folder=folder,
-            bundle=content["bundle"],
-            verdict=verdict,
-            created=content["created"],
-            by=content.get("by", ""),
-        )
+        return version_in(folder, number)
 
     def bundle(self, number: int) -> Path:
         """The bundle of a version, its signature checked where one is demanded; the Predictor checks its bytes."""
@@ -253,17 +248,29 @@ class ModelStore:
         """What is wrong with the store; the pointer and its mirrors are repaired on the way."""
         with self._locked():
             self._repair()
-            problems = [problem for version in self.versions() for problem in self._problems(version)]
+            readable, unreadable = self._readable()
+            problems = [problem for version in readable for problem in self._problems(version)]
+            problems += unreadable.values()
             champion, wrong = self._settled()
             if wrong:
                 return [*problems, wrong]
-            if champion is not None:
+            if champion is not None and champion.version not in unreadable:
                 version = self.version(champion.version)
                 if version.bundle != champion.bundle:
                     problems.append(f"{POINTER} names other bytes than version {champion.version} has")
                 problems += self._reference_problems()
-                self._mirror(version, champion)
+                write_copies(self.folder, version, champion)
         return problems
+
+    def _readable(self) -> tuple[list[Version], dict[int, str]]:
+        """The versions that can be read, and why others cannot."""
+        readable, unreadable = [], {}
+        for number in numbers_in(self.versions_folder):
+            try:
+                readable.append(self.version(number))
+            except BrokenBundle as error:
+                unreadable[number] = error.found
+        return readable, unreadable
 
     def _settled(self) -> tuple[Champion | None, str]:
         """What serves as far as the store tells, and what is wrong with the pointer."""
@@ -292,7 +299,7 @@ class ModelStore:
             return wrong
         repaired = replace(champion, counter=next_counter(champion))
         write_json(self.folder / POINTER, asdict(repaired))
-        self._mirror(self.version(repaired.version), repaired)
+        write_copies(self.folder, self.version(repaired.version), repaired)
         return f"{wrong}; it was written anew from {METADATA}: version {repaired.version} serves"
 
     def _reference_problems(self) -> list[str]:
@@ -378,18 +385,8 @@ class ModelStore:
         elif not (self.folder / REFERENCE).is_file() and (first := self.reference()) is not None:
             self._refer(first)
         write_json(self.folder / POINTER, asdict(champion))
-        self._mirror(version, champion)
+        write_copies(self.folder, version, champion)
         return champion
-
-    def _mirror(self, version: Version, champion: Champion) -> None:
-        """What others read; made from the pointer and never read by medloop."""
-        summary = read_json(version.folder / "report" / "run_summary.json")
-        reference = {"reference": read_json(path)} if (path := self.folder / REFERENCE).is_file() else {}
-        write_json(self.folder / METADATA, {**asdict(champion), **reference, "promoted_model": summary})
-        fresh = self.folder / f".{LINK}.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(Path("versions") / str(version.number))
-        fresh.replace(self.folder / LINK)
 
 
 def _now() -> str:

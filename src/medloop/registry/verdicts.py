@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medloop.case import RuleOutcome, Verdict
-from medloop.errors import GateRefusal
+from medloop.errors import GateRefusal, UserError
+from medloop.registry.shapes import is_as_declared
 from medloop.storage import read_json, write_json
 
 
@@ -21,8 +22,16 @@ def read_verdict(path: Path) -> Verdict:
     if not path.is_file():
         raise GateRefusal("a model needs the gate's verdict", found="none", hint="run `medloop gate`")
     content = read_json(path)
-    rules, warnings = tuple(RuleOutcome(**rule) for rule in content["rules"]), tuple(content.get("warnings", ()))
-    return Verdict(**{**content, "rules": rules, "warnings": warnings})
+    try:
+        rules, warnings = tuple(RuleOutcome(**rule) for rule in content["rules"]), tuple(content.get("warnings", ()))
+        verdict = Verdict(**{**content, "rules": rules, "warnings": warnings})
+    except (TypeError, LookupError, AttributeError):
+        verdict = None
+    if verdict is None or not is_as_declared(verdict):
+        raise UserError(
+            f"{path.name} does not hold the gate's decision", found="something else", hint="run `medloop gate`"
+        )
+    return verdict
 
 
 def is_same_decision(first: Verdict, second: Verdict) -> bool:
