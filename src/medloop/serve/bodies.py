@@ -34,8 +34,11 @@ class Bodies:
     @contextmanager
     def open(self, request: Request, *, most: int | None = None) -> Iterator[Body]:
         """A body to read, which counts as held until the request is answered."""
-        with self.share() as share:
+        share = Share(self)
+        try:
             yield Body(share, request, most=min(self._most, most or self._most), seconds=self._seconds)
+        finally:
+            share.end()
 
     def take(self, size: int) -> None:
         """Counts bytes as held, or raises Busy where there is no memory for them."""
@@ -86,27 +89,41 @@ class Body:
 
     async def read(self) -> bytes:
         """All of it."""
-        return b"".join([piece async for piece in self.pieces()])
+        self._check_declared()
+        with self._explained():
+            async with asyncio.timeout(self._seconds):
+                return b"".join([self._counted(piece) async for piece in self._request.stream()])
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """All of it as it arrives; each piece counts as held."""
-        declared = self._request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared[:20]) > self._most:
-            raise self._too_large()
+        """All of it as it arrives."""
+        self._check_declared()
         until = asyncio.get_running_loop().time() + self._seconds
         stream = self._request.stream()
-        try:
+        with self._explained():
             while True:
                 async with asyncio.timeout_at(until):
                     piece = await anext(stream, b"")
                 # The stream ends with an empty piece of its own.
                 if not piece:
                     return
-                if self._read + len(piece) > self._most:
-                    raise self._too_large()
-                self._read += len(piece)
-                self.hold(len(piece))
-                yield piece
+                yield self._counted(piece)
+
+    def _check_declared(self) -> None:
+        declared = self._request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared[:20]) > self._most:
+            raise self._too_large()
+
+    def _counted(self, piece: bytes) -> bytes:
+        if self._read + len(piece) > self._most:
+            raise self._too_large()
+        self._read += len(piece)
+        self.hold(len(piece))
+        return piece
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError:
             raise TooSlow(
                 f"a body must arrive within {self._seconds:g} seconds", found="less of it", hint="send it again"
