@@ -83,6 +83,7 @@ def test_a_replay_says_why_it_cannot_be(tmp_path: Path) -> None:
 
 
 def test_the_database_is_brought_up(tmp_path: Path) -> None:
+    assert medloop("keys", "create", "first", cwd=tmp_path).code == 0
     for _ in range(2):
         said = medloop("db", "upgrade", cwd=tmp_path)
         assert said.code == 0

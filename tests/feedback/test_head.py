@@ -73,6 +73,7 @@ def test_another_machine_beside_a_server_has_no_head_yet(feedback: Feedback, ope
 
 @pytest.fixture(params=["file", "object store"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A place for the copy; to be named before `opened`, whose stores write there until they are closed."""
     if request.param == "file":
         return str(tmp_path_factory.mktemp("elsewhere") / "feedback.head")
     request.getfixturevalue("bucket")
@@ -84,7 +85,7 @@ def copied(place: str, root: Path) -> int:
     return -1 if found is None else found.seq
 
 
-def test_the_head_is_kept_elsewhere_while_the_service_runs_and_at_its_end(opened: Open, place: str, root: Path) -> None:
+def test_the_head_is_kept_elsewhere_while_the_service_runs_and_at_its_end(place: str, opened: Open, root: Path) -> None:
     feedback = opened(head=place)
     feedback.record([picture(None)])
     wait_for(lambda: copied(place, root) == 1)
@@ -96,7 +97,7 @@ def test_the_head_is_kept_elsewhere_while_the_service_runs_and_at_its_end(opened
 
 @on_sqlite
 def test_a_database_and_a_head_that_are_put_back_are_found_by_the_copy(
-    opened: Open, place: str, root: Path, tmp_path_factory: pytest.TempPathFactory
+    place: str, opened: Open, root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     yesterday = tmp_path_factory.mktemp("yesterday")
     first = opened(head=place)
@@ -126,7 +127,7 @@ def test_a_database_and_a_head_that_are_put_back_are_found_by_the_copy(
 
 
 def test_a_place_that_is_away_stops_nobody(
-    opened: Open, root: Path, bucket: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
+    bucket: Callable[[str, bytes], None], opened: Open, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as away:
         away.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -140,7 +141,7 @@ def test_a_place_that_is_away_stops_nobody(
     assert feedback.journal.verify() == []
 
 
-def test_a_copy_that_somebody_wrote_is_told(opened: Open, place: str, root: Path, tmp_path: Path) -> None:
+def test_a_copy_that_somebody_wrote_is_told(place: str, opened: Open, root: Path, tmp_path: Path) -> None:
     first = opened(head=place)
     first.record([picture(None)])
     first.close()
