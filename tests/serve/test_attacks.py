@@ -6,6 +6,7 @@ import json
 import resource
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -316,6 +317,25 @@ def test_whoever_takes_no_answer_is_cut(golden: Path, tmp_path: Path) -> None:
         with service.client() as client:
             wait_until(lambda: is_cut(service, connection))
             assert client.get("/healthz").status_code == 200
+
+
+def test_whoever_takes_an_answer_slowly_gets_all_of_it(golden: Path, tmp_path: Path) -> None:
+    folder = with_settings(tmp_path, body_seconds=2)
+    body = json.dumps({"records": [ROW] * 10_000}).encode()
+    head = (
+        f"POST /v1/predictions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with serving("--bundle", golden, "--no-auth", cwd=folder) as service, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.connect(("127.0.0.1", service.port))
+        connection.sendall(head.encode() + body)
+        answer = bytearray()
+        while piece := connection.recv(65_536):
+            answer += piece
+            time.sleep(0.05)
+    sent, _, content = bytes(answer).partition(b"\r\n\r\n")
+    assert sent.startswith(b"HTTP/1.1 200")
+    assert len(json.loads(content)["predictions"]) == 10_000
 
 
 def is_cut(service: Running, connection: socket.socket) -> bool:

@@ -204,6 +204,13 @@ class GuardedProtocol(HttpToolsProtocol):
         super().pause_writing()
         self.watch_writing()
 
+    def resume_writing(self) -> None:
+        # What waited was taken; what comes next has its own time.
+        if self._writing and not self.transport.is_closing():
+            self._writing.cancel()
+            self._writing = None
+        super().resume_writing()
+
     def watch_writing(self) -> None:
         """End the connection where hardly any of what waits to be sent is taken for a while."""
         if self._writing is None:
