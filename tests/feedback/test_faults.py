@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from medloop.feedback.operations import operation_of
 from medloop.feedback.store import Feedback
 from medloop.settings import FeedbackSettings
 from tests.postgres import Postgres
+from tests.serve.processes import wait_until
 
 from .answers import picture, table
 from .conftest import Open
@@ -29,13 +28,6 @@ on_postgres = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "LOCKED_MS", 100)
     monkeypatch.setattr(keeper, "RETRY_S", 0.05)
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def change(feedback: Feedback, statement: str) -> None:
@@ -218,13 +210,13 @@ def test_a_bug_in_a_job_beside_the_requests_is_told_and_over_when_it_ends(feedba
         good()
 
     job["the keeping of inputs"] = fail  # type: ignore[index]  # as if its code were wrong
-    wait_for(lambda: feedback.trouble() is not None)
+    wait_until(lambda: feedback.trouble() is not None)
     assert feedback.trouble() == "the keeping of inputs fails (RuntimeError)"
     with locked(feedback):
         feedback.record([picture(None)])
     back(feedback)
     broken.clear()
-    wait_for(lambda: feedback.trouble() is None)
+    wait_until(lambda: feedback.trouble() is None)
 
 
 @on_sqlite
@@ -256,7 +248,7 @@ def test_a_head_that_cannot_be_written_is_told(feedback: Feedback, root: Path) -
     feedback.record([picture(None)])
     assert "head cannot be written" in str(feedback.trouble())
     head.rmdir()
-    wait_for(lambda: feedback.trouble() is None)
+    wait_until(lambda: feedback.trouble() is None)
     assert feedback.journal.verify() == []
 
 

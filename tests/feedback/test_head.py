@@ -13,10 +13,10 @@ from medloop.feedback import keeper, open_feedback
 from medloop.feedback.head import HeadCopy
 from medloop.feedback.store import Feedback
 from medloop.settings import FeedbackSettings
+from tests.serve.processes import wait_until
 
 from .answers import picture
 from .conftest import Open
-from .test_faults import wait_for
 
 PLACE = "s3://scans/heads/feedback.head"
 DATABASE = ("feedback.db", "feedback.db-wal", "feedback.db-shm", "feedback.head")
@@ -88,7 +88,7 @@ def copied(place: str, root: Path) -> int:
 def test_the_head_is_kept_elsewhere_while_the_service_runs_and_at_its_end(place: str, opened: Open, root: Path) -> None:
     feedback = opened(head=place)
     feedback.record([picture(None)])
-    wait_for(lambda: copied(place, root) == 1)
+    wait_until(lambda: copied(place, root) == 1)
     feedback.record([picture(None)])
     feedback.close()
     assert copied(place, root) == 2
@@ -116,12 +116,12 @@ def test_a_database_and_a_head_that_are_put_back_are_found_by_the_copy(
     assert opened().journal.verify() == []
     third = opened(head=place)
     assert "entries 2 to 3 are missing at the end: cut off" in third.journal.verify()
-    wait_for(lambda: third.journal.head().seq == 2)
+    wait_until(lambda: third.journal.head().seq == 2)
     alarm = "entry 2 tells of the journal before it: a copy of its head names entry 3, which is missing"
     assert alarm in third.journal.verify()
-    wait_for(lambda: copied(place, root) == 2)
+    wait_until(lambda: copied(place, root) == 2)
     third.record([picture(None), picture(None)])
-    wait_for(lambda: copied(place, root) == 4)
+    wait_until(lambda: copied(place, root) == 4)
     third.close()
     assert opened(head=place).journal.verify() == [alarm]
 
@@ -137,7 +137,7 @@ def test_a_place_that_is_away_stops_nobody(
         assert feedback.trouble() is None
         (problem,) = feedback.journal.verify()
         assert "the copy of the head (feedback.head) could not be read" in problem
-    wait_for(lambda: copied(PLACE, root) == 1)
+    wait_until(lambda: copied(PLACE, root) == 1)
     assert feedback.journal.verify() == []
 
 
@@ -151,7 +151,7 @@ def test_a_copy_that_somebody_wrote_is_told(place: str, opened: Open, root: Path
     stranger.close()
     second = opened(head=place)
     assert "the copy of the head is not signed with the journal's key" in second.journal.verify()
-    wait_for(lambda: second.journal.head().seq == 2)
+    wait_until(lambda: second.journal.head().seq == 2)
     assert any("the copy of its head was not signed with this key" in one for one in second.journal.verify())
 
 

@@ -50,7 +50,7 @@ class Running:
         return "".join(self.said)
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Return once it holds; far longer than it takes on a busy machine is a failure."""
     until = time.monotonic() + seconds
     while not holds():

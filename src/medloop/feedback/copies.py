@@ -1,4 +1,4 @@
-"""The feedback database copied out of a project while it is in use, and where its files lie."""
+"""The feedback database copied out of a project while it is in use, and brought back into one."""
 
 from __future__ import annotations
 
@@ -17,43 +17,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from medloop.errors import UserError
 from medloop.feedback.chain import stored_head
-from medloop.feedback.database import LOCKED_MS, Database, database_url
+from medloop.feedback.database import LOCKED_MS, Database, Places
 from medloop.feedback.faults import explained
 from medloop.feedback.migrate import form_of
 from medloop.feedback.tables import metadata
-from medloop.settings import FeedbackSettings
 
 TABLES = (*metadata.tables, "alembic_version")
 # Another server may have other users.
 UNOWNED = ("--no-owner", "--no-privileges")
 LONGEST_ERROR = 200
 LOOKS, LOOK_S = 10, 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where the feedback store keeps what it keeps; `file` is None where the database is a server's."""
-
-    url: URL
-    file: Path | None
-    key: Path
-    head: Path
-    spool: Path
-    outbox: Path
-
-    @classmethod
-    def of(cls, settings: FeedbackSettings, root: Path) -> Places:
-        """Those of a project."""
-        url = database_url(settings, root)
-        file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
-        beside = file or root / "feedback.db"
-        names = {name: beside.with_suffix(f".{name}") for name in ("key", "head", "spool", "outbox")}
-        return cls(url=url, file=file, **names)
-
-    @property
-    def kind(self) -> str:
-        """Which kind of database it is."""
-        return self.url.get_backend_name()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,32 @@ def database_url(settings: FeedbackSettings, root: Path) -> URL:
             "lies on a volume that stays",
         )
     return url.set(database=str(root / url.database))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the feedback store keeps what it keeps; `file` is None where the database is a server's."""
+
+    url: URL
+    file: Path | None
+    key: Path
+    head: Path
+    spool: Path
+    outbox: Path
+
+    @classmethod
+    def of(cls, settings: FeedbackSettings, root: Path) -> Places:
+        """Those of a project."""
+        url = database_url(settings, root)
+        file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+        beside = file or root / "feedback.db"
+        names = {name: beside.with_suffix(f".{name}") for name in ("key", "head", "spool", "outbox")}
+        return cls(url=url, file=file, **names)
+
+    @property
+    def kind(self) -> str:
+        """Which kind of database it is."""
+        return self.url.get_backend_name()
 
 
 class Database:

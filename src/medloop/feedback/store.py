@@ -16,7 +16,7 @@ from medloop.case import Correction, Row
 from medloop.feedback import corrections, tables
 from medloop.feedback.chain import Chain, Signer, load_signer, lock_head, stored_head
 from medloop.feedback.coverage import upgrade_event
-from medloop.feedback.database import Database, database_url, is_stateless
+from medloop.feedback.database import Database, Places, is_stateless
 from medloop.feedback.delivery import Delivery
 from medloop.feedback.export import accepted_cases, write_cases
 from medloop.feedback.faults import explained
@@ -49,16 +49,15 @@ class Feedback:
     @classmethod
     def open(cls, settings: FeedbackSettings, *, root: Path, migrate: bool, begin: bool) -> Feedback:
         """Connect, bring the tables up where that is allowed, and send what an earlier process could not."""
-        database = Database(database_url(settings, root))
+        places = Places.of(settings, root)
+        database = Database(places.url)
         stateless = is_stateless(settings)
-        beside = database.file or root / "feedback.db"
         with explained(), ExitStack() as stack:
             stack.callback(database.close)
-            head = None if stateless else beside.with_suffix(".head")
-            spool = beside.with_suffix(".spool")
-            signer_of = partial(load_signer, settings, beside.with_suffix(".key"), stateless=stateless)
+            head = None if stateless else places.head
+            signer_of = partial(load_signer, settings, places.key, stateless=stateless)
             cover = partial(_cover, signer_of) if settings.journal else None
-            bring_up(database, left=(head, spool), migrate=migrate, begin=begin, cover=cover)
+            bring_up(database, left=(head, places.spool), migrate=migrate, begin=begin, cover=cover)
             with database.reading() as connection:
                 stored = stored_head(connection)
             signer = signer_of(begun=stored.seq != 0)
@@ -70,8 +69,8 @@ class Feedback:
             store = cls(
                 settings,
                 transactions=Transactions(database, chain, journal=settings.journal),
-                spool=Spool(spool, signer, limit=int(settings.spool_mib * 2**20)),
-                inputs=open_inputs(settings.inputs, root, beside.with_suffix(".outbox"), days=settings.keep_days),
+                spool=Spool(places.spool, signer, limit=int(settings.spool_mib * 2**20)),
+                inputs=open_inputs(settings.inputs, root, places.outbox, days=settings.keep_days),
             )
             stack.pop_all()
         return store

@@ -155,7 +155,9 @@ class Buckets:
 
     def of(self, name: str) -> Bucket:
         """The bucket of this name."""
-        bucket = self._buckets.setdefault(name, Bucket(self._rate))
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = Bucket(self._rate)
         self._buckets.move_to_end(name)
         if len(self._buckets) > MAX_REMEMBERED:
             self._buckets.popitem(last=False)

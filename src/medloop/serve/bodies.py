@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fastapi import Request
@@ -89,41 +89,23 @@ class Body:
 
     async def read(self) -> bytes:
         """All of it."""
-        self._check_declared()
-        with self._explained():
-            async with asyncio.timeout(self._seconds):
-                return b"".join([self._counted(piece) async for piece in self._request.stream()])
+        pieces: list[bytes] = []
+        await self.read_into(pieces.append)
+        return b"".join(pieces)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """All of it as it arrives."""
-        self._check_declared()
-        until = asyncio.get_running_loop().time() + self._seconds
-        stream = self._request.stream()
-        with self._explained():
-            while True:
-                async with asyncio.timeout_at(until):
-                    piece = await anext(stream, b"")
-                # The stream ends with an empty piece of its own.
-                if not piece:
-                    return
-                yield self._counted(piece)
-
-    def _check_declared(self) -> None:
+    async def read_into(self, take: Callable[[bytes], object]) -> None:
+        """Hand over each piece as it arrives; it counts as held."""
         declared = self._request.headers.get("content-length", "")
         if declared.isdigit() and int(declared[:20]) > self._most:
             raise self._too_large()
-
-    def _counted(self, piece: bytes) -> bytes:
-        if self._read + len(piece) > self._most:
-            raise self._too_large()
-        self._read += len(piece)
-        self.hold(len(piece))
-        return piece
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
         try:
-            yield
+            async with asyncio.timeout(self._seconds):
+                async for piece in self._request.stream():
+                    if self._read + len(piece) > self._most:
+                        raise self._too_large()
+                    self._read += len(piece)
+                    self.hold(len(piece))
+                    take(piece)
         except TimeoutError:
             raise TooSlow(
                 f"a body must arrive within {self._seconds:g} seconds", found="less of it", hint="send it again"

@@ -181,8 +181,7 @@ def open_body(request: Request, *, most: int | None = None) -> AbstractContextMa
 async def form_of(request: Request, body: Body) -> Form:
     """The form of the body; it has at least one file."""
     reader = FormReader(request.headers["content-type"], most=service_of(request).settings.serve.max_files)
-    async for piece in body.pieces():
-        reader.feed(piece)
+    await body.read_into(reader.feed)
     form = reader.form()
     if not form.files:
         raise RejectedInput("a form must hold at least one file", found="none", hint="choose a file: -F file=@scan.png")

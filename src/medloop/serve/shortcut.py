@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medloop.errors import UserError
 from medloop.serve import errors
-from medloop.serve.guard import PIECE_BYTES
 from medloop.serve.routes import HotRoute
 
 
@@ -40,8 +39,5 @@ class Shortcut:
             response = errors.of_invalid(scope, error)
         except UserError as error:
             response = errors.of_user_error(scope, error)
-        if len(response.body) <= PIECE_BYTES:
-            await response(scope, receive, send)
-            return
         with scope["app"].state.service.bodies.sending(len(response.body)):
             await response(scope, receive, send)

@@ -14,7 +14,8 @@ import medloop
 from medloop.errors import UserError
 from medloop.evaluate.ledger import LEDGER
 from medloop.feedback import check_restored
-from medloop.feedback.copies import Dumped, Places, dump
+from medloop.feedback.copies import Dumped, dump
+from medloop.feedback.database import Places
 from medloop.feedback.migrate import trace_of_journal
 from medloop.settings import Settings, load_settings
 from medloop.storage import atomic_folder, file_lock, read_json, sha256_file, write_json, write_text

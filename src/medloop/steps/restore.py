@@ -14,7 +14,6 @@ from typing import Any
 from medloop.errors import UnknownName, UserError
 from medloop.feedback import UNFINISHED, open_feedback
 from medloop.feedback.copies import (
-    Places,
     check_programs,
     has_content,
     has_schema,
@@ -22,6 +21,7 @@ from medloop.feedback.copies import (
     load_tables,
     set_tables_aside,
 )
+from medloop.feedback.database import Places
 from medloop.feedback.head import read_head
 from medloop.feedback.migrate import NEWEST
 from medloop.registry.store import ModelStore
