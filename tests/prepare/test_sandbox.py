@@ -17,7 +17,7 @@ from PIL import Image
 
 from medloop.errors import RejectedInput
 from medloop.prepare.decode import DecodeLimits, DecodeRule, decode
-from medloop.prepare.sandbox import DecoderProcess, Sandbox
+from medloop.prepare.sandbox import _PROGRAM, DecoderProcess, Sandbox
 
 from .dicom_files import DEFLATED, dicom, element, nested, part10, ramp, shipped
 from .picture_files import colour, grey, jpeg, png, saved
@@ -151,6 +151,19 @@ def test_a_child_that_does_not_start_is_a_bug_and_not_the_file_s_fault(
     monkeypatch.setattr("medloop.prepare.sandbox._PROGRAM", "raise SystemExit(1)")
     with pytest.raises(RuntimeError, match="does not start"):
         child.frames(FILES["native"])
+
+
+def test_a_child_that_is_killed_while_it_starts_is_started_again(
+    child: DecoderProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dies_four_times = (
+        f"import os, pathlib; starts = pathlib.Path({str(tmp_path / 'starts')!r}); starts.touch(); "
+        "number = starts.stat().st_size; starts.write_bytes(b'x' * (number + 1)); "
+        "number < 4 and os.kill(os.getpid(), 9); "
+    )
+    monkeypatch.setattr("medloop.prepare.sandbox._PROGRAM", dies_four_times + _PROGRAM)
+    (decoded,), _ = child.frames(FILES["native"])[0]
+    assert decoded.pixels.shape == ramp().shape
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -36,6 +36,8 @@ PIPE_BYTES = 1 << 20
 MAX_ANSWER = 1 << 20
 # A file of which so many children die, at least two of them fresh, is the one to blame.
 TRIES = 3
+# How often a child may be killed while it loads its libraries, for instance by an operator or for want of memory.
+MAX_STARTS = 10
 
 Answer = RejectedInput | tuple[Frames, Identifiers]
 
@@ -184,7 +186,22 @@ class DecoderProcess:
             return None
         return answer
 
-    def _start(self, *, again: bool = True) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
+        deadline = time.monotonic() + START_SECONDS
+        for _ in range(MAX_STARTS):
+            process = self._launch()
+            try:
+                _receive(_stdout(process), len(READY), deadline)
+            except (_Lost, TimeoutError):
+                killed = _was_killed(process)
+                self._stop()
+                if not killed or time.monotonic() > deadline:
+                    break
+            else:
+                return process
+        raise RuntimeError("the decoder process does not start")
+
+    def _launch(self) -> subprocess.Popen[bytes]:
         command, environment = child_command(_PROGRAM, str(self._memory_bytes), str(self._seconds))
         process = subprocess.Popen(
             command,
@@ -201,14 +218,6 @@ class DecoderProcess:
         for stream in (_stdin(process), _stdout(process)):
             os.set_blocking(stream, False)
             _widen(stream)
-        try:
-            _receive(_stdout(process), len(READY), time.monotonic() + START_SECONDS)
-        except (_Lost, TimeoutError) as error:
-            self._stop()
-            if again and isinstance(error, _Lost):
-                # It may have been killed on its way.
-                return self._start(again=False)
-            raise RuntimeError("the decoder process does not start") from None
         return process
 
     def _stop(self) -> None:
@@ -224,6 +233,14 @@ def child_command(program: str, *words: str) -> tuple[list[str], dict[str, str]]
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     command = [sys.executable, "-I", "-c", program, *words, *paths]
     return command, {**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _was_killed(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a signal ended the process, rather than an error of its own."""
+    try:
+        return process.wait(timeout=1) < 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _end(process: subprocess.Popen[bytes], owner: int) -> None:
