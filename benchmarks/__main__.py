@@ -22,7 +22,6 @@ from benchmarks import (
     serve_rivals,
     serve_table,
     shadow,
-    training_memory,
 )
 from benchmarks.row import Row
 
@@ -41,7 +40,6 @@ MEASUREMENTS = {
     "serve_rivals": serve_rivals.measure,
     "serve_table": serve_table.measure,
     "shadow": shadow.measure,
-    "training_memory": training_memory.measure,
 }
 
 

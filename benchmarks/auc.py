@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 from benchmarks.row import Row
-from medloop.metrics.area import Sizes, area_bounds, design_effect
-from medloop.metrics.bootstrap import draw_weights
-from medloop.metrics.estimate import normal_quantile
+from medloop.metrics.intervals.area import Sizes, area_bounds, design_effect
+from medloop.metrics.intervals.bootstrap import draw_weights
+from medloop.metrics.intervals.estimate import normal_quantile
 from medloop.metrics.ranking import roc_auc
 from medloop.progress import track
 
@@ -66,7 +66,7 @@ class Placed:
 
 
 def placed(high: Floats, low: Floats, slices: int) -> Placed:
-    """What `medloop.metrics.area` computes, for all trials at once."""
+    """What `medloop.metrics.intervals.area` computes, for all trials at once."""
     m, n = high.shape[1], low.shape[1]
     ranks = _ranks(np.concatenate([high, low], axis=1))
     shares = (ranks[:, :m] - _ranks(high)) / n, 1 - (ranks[:, m:] - _ranks(low)) / m
@@ -91,7 +91,7 @@ def bounds(world: World, found: Placed) -> tuple[Floats, Floats]:
     if slices == 1:
         return area_bounds(found.areas, Sizes.single(m, n))
     effect = design_effect(found.clustered, found.independent, groups=min(m, n), level=0.95)
-    sizes = Sizes(positives=m * slices, negatives=n * slices, fewest_positives=m, fewest_negatives=n, effect=effect)
+    sizes = Sizes(positives=m * slices, negatives=n * slices, min_positives=m, min_negatives=n, effect=effect)
     return area_bounds(found.areas, sizes)
 
 

@@ -1,4 +1,4 @@
-"""What medloop is measured against: a loop that reads, hashes and decodes with the quickest decoder, and no more."""
+"""The baseline of the benchmarks: loops that read, hash and decode with the fastest decoders, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CORES = 2
 CHUNKS = 32
 
 
-def hash_and_decode(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """The SHA-256 of the files and of their pixels."""
+def hash_decode_and_shrink(paths: Sequence[str], *, size: int) -> int:
+    """Hash the files and their pixels, and bring the pictures to the size of the model."""
     cv2.setNumThreads(1)
-    return [_hashes(path) for path in paths]
+    return sum(len(_hashed_and_shrunk(path, size)) for path in paths)
 
 
 def shrink(paths: Sequence[str], *, size: int) -> int:
-    """The pictures at the size of the model, thrown away; the files hashed as well."""
+    """Hash the files, and bring the pictures to the size of the model."""
     cv2.setNumThreads(1)
     return sum(len(_shrunk(path, size)) for path in paths)
 
@@ -36,7 +36,7 @@ def shrink(paths: Sequence[str], *, size: int) -> int:
 def on_two_cores(
     loop: Callable[[Sequence[str]], object], paths: Sequence[str]
 ) -> Iterator[dict[str, Callable[[], object]]]:
-    """The loop in two threads and in two processes that have started already."""
+    """Yield the loop in two threads and in two processes that have started already."""
     pieces = [paths[start::CHUNKS] for start in range(CHUNKS)]
     fork = multiprocessing.get_context("forkserver")
     with ThreadPoolExecutor(CORES) as threads, ProcessPoolExecutor(CORES, mp_context=fork) as processes:
@@ -48,18 +48,23 @@ def _run(pool: Executor, loop: Callable[[Sequence[str]], object], pieces: list[S
     list(pool.map(loop, pieces))
 
 
-def _hashes(path: str) -> tuple[str, str]:
-    with open(path, "rb") as file:  # noqa: PTH123 - the quickest way
-        data = file.read()
-    pixels = _decoded(data, cv2.IMREAD_UNCHANGED)
-    return hashlib.sha256(data).hexdigest(), hashlib.sha256(pixels.data).hexdigest()
-
-
-def _shrunk(path: str, size: int) -> Pixels:
-    with open(path, "rb") as file:  # noqa: PTH123 - the quickest way
+def _hashed_and_shrunk(path: str, size: int) -> Pixels:
+    with open(path, "rb") as file:  # noqa: PTH123 - the fastest way
         data = file.read()
     hashlib.sha256(data).hexdigest()
     pixels = _decoded(data, cv2.IMREAD_GRAYSCALE)
+    hashlib.sha256(pixels.data).hexdigest()
+    return _resized(pixels, size)
+
+
+def _shrunk(path: str, size: int) -> Pixels:
+    with open(path, "rb") as file:  # noqa: PTH123 - the fastest way
+        data = file.read()
+    hashlib.sha256(data).hexdigest()
+    return _resized(_decoded(data, cv2.IMREAD_GRAYSCALE), size)
+
+
+def _resized(pixels: Pixels, size: int) -> Pixels:
     if pixels.shape[:2] == (size, size):
         return pixels
     return np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

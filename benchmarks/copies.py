@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from benchmarks.image_sets import files_of
 from benchmarks.row import Row
-from medloop.audit.features import Looks, look_at
-from medloop.audit.groups import connected
-from medloop.audit.near_duplicates import near_duplicates
-from medloop.audit.near_rows import near_equal_rows
-from medloop.data.phantom import PhantomSpec, generate
+from medloop.audit.images.features import ImageSummaries, summarize_image
+from medloop.audit.images.near_duplicates import near_duplicates
+from medloop.audit.tables.near_rows import near_equal_rows
+from medloop.data.groups import component_numbers
+from medloop.decode.raster import decode
 from medloop.errors import RejectedInput
-from medloop.prepare.decode import decode
+from medloop.phantoms import PhantomSpec, generate
 
 Pixels = NDArray[np.uint8]
 Pairs = list[tuple[int, int]]
@@ -81,12 +81,12 @@ def _different(folder: Path) -> Iterator[Pixels]:
 
 
 def _of_images(name: str, originals: list[Pixels]) -> Iterator[Row]:
-    thumbnails = [look_at(pixels).thumbnail for pixels in originals]
+    thumbnails = [summarize_image(pixels).thumbnail for pixels in originals]
     known = _found_in(thumbnails)
     rng = np.random.default_rng(1)
     for kind, change in KINDS.items():
         chosen = rng.permutation(len(originals))[:EACH].tolist()
-        copies = [look_at(np.ascontiguousarray(change(originals[place]))).thumbnail for place in chosen]
+        copies = [summarize_image(np.ascontiguousarray(change(originals[place]))).thumbnail for place in chosen]
         yield _row(f"{name}: {kind}", _found_in([*thumbnails, *copies]), known, _planted(chosen, len(originals)))
 
 
@@ -95,8 +95,10 @@ def _found_in(thumbnails: list[Pixels]) -> Pairs:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "thumbnails.u8"
         file.write_bytes(np.stack(thumbnails).tobytes())
-        looks = Looks(file=file, border=zero, histogram=zero, coloured=zero, marked=zero > 0, spread=zero, broken={})
-        return _sorted(near_duplicates(looks, np.arange(len(thumbnails))).pairs)
+        summaries = ImageSummaries(
+            file=file, border=zero, histogram=zero, coloured=zero, marked=zero > 0, spread=zero, broken={}
+        )
+        return _sorted(near_duplicates(summaries, np.arange(len(thumbnails))).pairs)
 
 
 def _tables() -> dict[str, pd.DataFrame]:
@@ -142,7 +144,7 @@ def _planted(chosen: list[int], count: int) -> Pairs:
 def _row(what: str, found: Pairs, known: Pairs, planted: Pairs) -> Row:
     """Count a pair as wrong unless what was planted, with the copies already there, makes its two one picture."""
     hits = len(set(found) & set(planted))
-    group = connected([*known, *planted], count=1 + max(max(pair) for pair in [*found, *planted]))
+    group = component_numbers([*known, *planted], count=1 + max(max(pair) for pair in [*found, *planted]))
     wrong = sum(group[first] != group[second] for first, second in found)
     recall, precision = hits / len(planted), hits / max(hits + wrong, 1)
     return Row(

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import gate_budget, gate_needed, gate_noise
 from benchmarks.gate_models import Edition, Generator, Model, drawn
 from benchmarks.row import Row
-from medloop.evaluate.against_champion import Opponent, outcome_against
+from medloop.gate.against_champion import Opponent, outcome_against
 from medloop.progress import track
 from medloop.recipe import GateRule, GateSection
 
@@ -122,7 +122,7 @@ def share_passed(question: Question, *, trials: int, seed: int) -> float:
     passed = 0
     for _ in track(range(trials), total=trials, what=question.what):
         challenger, champion = drawn(question.edition, question.challenger, CHAMPION, rng)
-        opponent = Opponent(version=1, bundle="b", decided=champion)
+        opponent = Opponent(version=1, bundle="b", predictions=champion)
         passed += all(outcome_against(rule, SECTION, challenger, opponent).passed for rule in question.rules)
     return passed / trials
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from benchmarks.gate_models import Edition, Generator, Model
 from benchmarks.row import Row
-from medloop.evaluate.against_champion import ERROR
-from medloop.evaluate.ledger import error_allowed
-from medloop.metrics.gain import Area, Both, both_of, compared_areas, is_gain_above
-from medloop.metrics.power import Plan, growth_of_areas
+from medloop.gate.against_champion import ERROR
+from medloop.gate.ledger import error_allowed
+from medloop.metrics.intervals.gain import Area, PairedScores, compared_areas, is_gain_above, pair_scores
+from medloop.metrics.intervals.power import Plan, growth_of_areas
 from medloop.progress import track
 from medloop.recipe import GateSection
 
@@ -136,12 +136,12 @@ def is_above(first: Area, second: Area, limit: float, error: float) -> bool:
     return first.auc - second.auc > limit and is_gain_above(first, second, limit, 1 - 2 * error)
 
 
-def both_drawn(edition: Edition, first: float, second: float, rng: Generator) -> Both:
+def both_drawn(edition: Edition, first: float, second: float, rng: Generator) -> PairedScores:
     """Two versions with these true areas on the same cases."""
     y, score = _scorer(edition, rng)
     shares = [1 / (1 + np.exp(-score(auc))) for auc in (first, second)]
     one, two = (np.column_stack([1 - share, share]) for share in shares)
-    return both_of(y, one, two)
+    return pair_scores(y, one, two)
 
 
 def _drawer(edition: Edition, rng: Generator) -> Callable[[float], Area]:
@@ -150,7 +150,7 @@ def _drawer(edition: Edition, rng: Generator) -> Callable[[float], Area]:
     def draw(auc: float) -> Area:
         share = 1 / (1 + np.exp(-score(auc)))
         two = np.column_stack([1 - share, share])
-        areas = compared_areas("roc_auc", both_of(y, two, two))
+        areas = compared_areas("roc_auc", pair_scores(y, two, two))
         assert areas is not None
         return areas[0]
 

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from medloop.evaluate.decided import Decided
+from medloop.gate.predictions import Predictions
 from medloop.metrics.view import one_hot
 
 # Two models that learned from the same cases err on much the same ones.
@@ -38,7 +38,7 @@ class Model:
     recall: float = 0.90
 
 
-def drawn(edition: Edition, first: Model, second: Model, rng: Generator) -> tuple[Decided, Decided]:
+def drawn(edition: Edition, first: Model, second: Model, rng: Generator) -> tuple[Predictions, Predictions]:
     """What two models say of the same new patients."""
     patients = edition.positives + edition.negatives
     y = np.repeat((np.arange(patients) < edition.positives).astype(np.int64), edition.slices)
@@ -55,13 +55,13 @@ def _noise(groups: NDArray[np.int64], rng: Generator) -> NDArray[np.float64]:
 
 def _decided(
     model: Model, y: NDArray[np.int64], groups: NDArray[np.int64], common: NDArray[np.float64], rng: Generator
-) -> Decided:
+) -> Predictions:
     apart = NORMAL.inv_cdf(model.auc) * np.sqrt(2)
     score = apart * y + np.sqrt(ALIKE) * common + np.sqrt(1 - ALIKE) * _noise(groups, rng)
     threshold = apart - NORMAL.inv_cdf(model.recall)
     # The log-odds of two normal distributions of equal spread, at the prevalence of the edition.
     share = 1 / (1 + np.exp(-(apart * (score - apart / 2) + np.log(y.mean() / (1 - y.mean())))))
-    return Decided(
+    return Predictions(
         case_ids=tuple(map(str, range(y.size))),
         groups=groups,
         truth=y,

@@ -8,13 +8,13 @@ import numpy as np
 
 from benchmarks.gate_models import Edition, Generator, Model, drawn
 from benchmarks.row import Row
-from medloop.evaluate.against_champion import ERROR, Compared
-from medloop.evaluate.decided import Decided
-from medloop.evaluate.ledger import error_allowed
-from medloop.evaluate.needed import needed_for_bound
-from medloop.metrics.estimate import Interval
-from medloop.metrics.intervals import interval_for
-from medloop.metrics.power import Plan
+from medloop.gate.against_champion import ERROR, VersionPair
+from medloop.gate.ledger import error_allowed
+from medloop.gate.predictions import Predictions
+from medloop.gate.sample_size import cases_needed_for_bound
+from medloop.metrics.intervals.by_metric import interval_for
+from medloop.metrics.intervals.estimate import Interval
+from medloop.metrics.intervals.power import Plan
 from medloop.progress import track
 from medloop.recipe import GateRule, GateSection
 
@@ -95,16 +95,16 @@ def _stated_bound(question: Question) -> int:
     many = 100_000 / (question.edition.positives + question.edition.negatives)
     decided = _compared(question, _times(question.edition, many), np.random.default_rng(0)).challenger
     rule = GateRule(metric=f"test_{question.metric}", at_least=question.limit, bound="lower")
-    return needed_for_bound(rule, asdict(_interval(question, decided)), decided=decided, power=POWER)
+    return cases_needed_for_bound(rule, asdict(_interval(question, decided)), predictions=decided, power=POWER)
 
 
-def _compared(question: Question, edition: Edition, rng: Generator) -> Compared:
+def _compared(question: Question, edition: Edition, rng: Generator) -> VersionPair:
     challenger, champion = drawn(edition, MODEL, MODEL, rng)
-    return Compared(metric=question.metric, challenger=challenger, champion=champion)
+    return VersionPair(metric=question.metric, challenger=challenger, champion=champion)
 
 
-def _interval(question: Question, decided: Decided) -> Interval:
-    return interval_for(question.metric, decided.truth, decided.measured_by(question.metric))
+def _interval(question: Question, decided: Predictions) -> Interval:
+    return interval_for(question.metric, decided.truth, decided.input_of(question.metric))
 
 
 def _holds(question: Question, edition: Edition, rng: Generator) -> bool:

@@ -9,11 +9,12 @@ import numpy as np
 
 from benchmarks.gate_models import Edition, Generator, Model, drawn
 from benchmarks.row import Row
-from medloop.evaluate.decided import Decided
-from medloop.evaluate.gate import Evidence, judge
+from medloop.gate.predictions import Predictions
+from medloop.gate.rules import Evidence, judge
 from medloop.metrics import METRICS
-from medloop.metrics.intervals import interval_for
-from medloop.metrics.proportions import wilson
+from medloop.metrics.intervals.bootstrap import Resampling
+from medloop.metrics.intervals.by_metric import interval_for
+from medloop.metrics.intervals.proportions import wilson
 from medloop.metrics.view import one_hot
 from medloop.progress import track
 from medloop.recipe import GateSection
@@ -85,22 +86,22 @@ def good_passed(edition: Edition, *, trials: int, seed: int) -> int:
     return sum(passes(drawn(edition, GOOD_MODEL, GOOD_MODEL, rng)[0]) for _ in turns)
 
 
-def passes(decided: Decided, section: GateSection = DEFAULTS) -> bool:
+def passes(decided: Predictions, section: GateSection = DEFAULTS) -> bool:
     """Whether a first version with these answers passes; the rules that cost little are asked first."""
     first = section.rules[0]
     metric = first.metric.removeprefix("test_")
-    bound = getattr(interval_for(metric, decided.truth, decided.measured_by(metric), draws=DRAWS), first.bound)
+    bound = getattr(interval_for(metric, decided.truth, decided.input_of(metric), Resampling(draws=DRAWS)), first.bound)
     if first.at_least is not None and not bound >= first.at_least:
         return False
     evidence = Evidence(challenger=decided, edition_cases=frozenset(decided.case_ids))
     return judge(report_of(decided, section), section, bundle=BUNDLE, edition=EDITION, evidence=evidence).passed
 
 
-def report_of(decided: Decided, section: GateSection) -> dict[str, Any]:
+def report_of(decided: Predictions, section: GateSection) -> dict[str, Any]:
     """As much of a report as the rules ask for."""
     names = {rule.metric.removeprefix("test_") for rule in section.rules} & METRICS.keys()
     test = {
-        name: asdict(interval_for(name, decided.truth, decided.measured_by(name), draws=DRAWS))
+        name: asdict(interval_for(name, decided.truth, decided.input_of(name), Resampling(draws=DRAWS)))
         for name in sorted({*names, "accuracy"})
     }
     n = decided.truth.size
@@ -116,10 +117,10 @@ def report_of(decided: Decided, section: GateSection) -> dict[str, Any]:
     }
 
 
-def _noise(edition: Edition, rng: Generator) -> Decided:
+def _noise(edition: Edition, rng: Generator) -> Predictions:
     n = edition.positives + edition.negatives
     share, decided_positive = rng.random(n), rng.random()
-    return Decided(
+    return Predictions(
         case_ids=tuple(map(str, range(n))),
         groups=np.arange(n),
         truth=(np.arange(n) < edition.positives).astype(np.int64),

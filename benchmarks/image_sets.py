@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import yaml
 
-from medloop.data.folder import image_names
-from medloop.data.phantom import PhantomSpec, generate, write
+from medloop.data.sources.folder import image_names
+from medloop.phantoms import PhantomSpec, generate, write
 from medloop.steps.project import Project, load_project
 
 # With a small share of the files everything runs, but the figures say little.

@@ -14,8 +14,9 @@ from benchmarks.bare_loop import on_two_cores
 from benchmarks.image_sets import SHARE, SMALL_FILES, SMALL_SIZE, files_of, image_project, scans, small_jpegs
 from benchmarks.memory import peak_megabytes
 from benchmarks.row import Row, interleaved
-from medloop.steps import stages
+from medloop.steps.kinds.pictures import CACHE
 from medloop.steps.project import Project
+from medloop.steps.stages import function_of, ingest
 
 ROUNDS = 7 if SHARE == 1 else 1
 SUFFICES = 0.8
@@ -39,7 +40,7 @@ def measure_stage(name: str, loop_of: Callable[[int], Loop]) -> list[Row]:
             key: image_project(folder / f"project {key}", files, size=size) for key, (files, size) in sets.items()
         }
         for project in projects.values():
-            stages.ingest(project)
+            ingest.run(project)
         # Else the system would write the files to the disk while they are read for the clock.
         os.sync()
         return [
@@ -50,7 +51,7 @@ def measure_stage(name: str, loop_of: Callable[[int], Loop]) -> list[Row]:
 
 
 def _rate(name: str, which: str, project: Project, paths: Sequence[str], loop: Loop) -> Row:
-    stage = partial(getattr(stages, name), project)
+    stage = partial(function_of(name), project)
     with on_two_cores(loop, paths) as loops:
         seconds = interleaved({"medloop": stage, **loops}, before=partial(_forget, project), rounds=ROUNDS)
     bare = min(seconds["threads"], seconds["processes"])
@@ -64,7 +65,7 @@ def _rate(name: str, which: str, project: Project, paths: Sequence[str], loop: L
 
 
 def _growth(name: str, few: Project, many: Project) -> Row:
-    works = {str(project.root): partial(getattr(stages, name), project) for project in (few, many)}
+    works = {str(project.root): partial(function_of(name), project) for project in (few, many)}
 
     def forget() -> None:
         _forget(few)
@@ -92,3 +93,4 @@ def _memory(name: str, project: Project) -> Row:
 
 def _forget(project: Project) -> None:
     shutil.rmtree(project.work / "prepared", ignore_errors=True)
+    shutil.rmtree(project.work / CACHE, ignore_errors=True)

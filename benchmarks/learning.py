@@ -1,4 +1,4 @@
-"""A head on a frozen backbone: medloop against a loop that decodes and recomputes everything in every epoch."""
+"""Training a head on a frozen backbone: medloop against a loop that decodes and recomputes everything per epoch."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from benchmarks.learning_sets import SIZE, forget, learn, learning_project, part
 from benchmarks.plain_torch import BATCH, PlainHead, build
 from benchmarks.row import Row, interleaved
 from medloop.metrics import METRICS
-from medloop.steps import stages
 from medloop.steps.project import Project
+from medloop.steps.stages import prepare
 
 EPOCHS = 15
 VIEWS = 4
-# How often each takes its turn, so many epochs of the plain loop are timed.
+# Measurements of each, so this many epochs of the plain loop are timed.
 ROUNDS = 3
 COUNTS = {"resnet18": 320, "vgg16": 120}
-PLAIN_TIMES, VIEWED_TIMES = 20, 5
-SECOND_FIT_SECONDS = 5
+MIN_SPEEDUP, MIN_SPEEDUP_VIEWS = 20, 5
+MAX_SECOND_FIT_SECONDS = 5
 
 Floats = NDArray[np.float64]
 
 
 def measure() -> list[Row]:
-    """The lines of both backbones."""
+    """Return the rows of both backbones."""
     rows = []
     for backbone, count in COUNTS.items():
         with tempfile.TemporaryDirectory() as temporary:
@@ -44,14 +44,14 @@ def _measure(project: Project, backbone: str) -> list[Row]:
     plain = PlainHead(backbone, classes=len(classes), size=SIZE, paths=seen["path"].tolist(), y=y)
     works: dict[str, Callable[[], object]] = {
         "plain": plain.epoch,
-        "once": partial(_all_of_it, project, backbone, views=1),
-        "views": partial(_all_of_it, project, backbone, views=VIEWS),
+        "once": partial(_prepare_and_train, project, backbone, views=1),
+        "views": partial(_prepare_and_train, project, backbone, views=VIEWS),
     }
     seconds = interleaved(works, before=partial(forget, project), rounds=ROUNDS)
     plain.go_on_to(EPOCHS)
     auc = METRICS["roc_auc"](truth, plain.probabilities(tested["path"].tolist()))
     rows = []
-    for work, views, wanted in (("once", 1, PLAIN_TIMES), ("views", VIEWS, VIEWED_TIMES)):
+    for work, views, wanted in (("once", 1, MIN_SPEEDUP), ("views", VIEWS, MIN_SPEEDUP_VIEWS)):
         forget(project)
         works[work]()
         found = METRICS["roc_auc"](truth, _probabilities(project, backbone))
@@ -70,25 +70,25 @@ def _measure(project: Project, backbone: str) -> list[Row]:
     return [*rows, _second_fit(project, backbone)]
 
 
-def _all_of_it(project: Project, backbone: str, *, views: int) -> None:
-    stages.prepare(project)
+def _prepare_and_train(project: Project, backbone: str, *, views: int) -> None:
+    prepare.run(project)
     learn(project, backbone, views=views)
 
 
 def _second_fit(project: Project, backbone: str) -> Row:
-    """The features of all views are there from the last training."""
+    """Measure a training whose features are all cached."""
     again = partial(learn, project, backbone, views=VIEWS, balance="weights")
     seconds = interleaved({"again": again}, before=lambda: None, rounds=ROUNDS)["again"]
     return Row(
         what=f"{backbone}, head: a second training on the cached features of {VIEWS} views",
         found=f"{seconds:.1f} s",
-        wanted=f"< {SECOND_FIT_SECONDS} s",
-        holds=seconds < SECOND_FIT_SECONDS,
+        wanted=f"< {MAX_SECOND_FIT_SECONDS} s",
+        holds=seconds < MAX_SECOND_FIT_SECONDS,
     )
 
 
 def _probabilities(project: Project, backbone: str) -> Floats:
-    """What the trained weights say of the test pictures, in plain torch."""
+    """Return the predictions of the trained weights for the test images, in plain torch."""
     import torch
     from safetensors.torch import load_file
 

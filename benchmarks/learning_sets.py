@@ -1,4 +1,4 @@
-"""Pictures to learn from, set apart, and one training of medloop upon them."""
+"""Images for the training benchmarks, split into parts, and one training with medloop."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pandas as pd
 
 from benchmarks.image_sets import image_project
 from medloop.data import manifest
-from medloop.data.phantom import PhantomSpec, write
 from medloop.data.split import split_cases
+from medloop.phantoms import PhantomSpec, write
 from medloop.recipe import ModelSection, SplitSection, TrainSection
-from medloop.steps import stages
 from medloop.steps.project import Project
+from medloop.steps.stages import ingest
 
 SIZE = 224
 SCAN_SIZE = 400
 
 
 def learning_project(folder: Path, count: int, *, size: int = SIZE, channels: int = 3) -> Project:
-    """A project with `count` pictures: those that BENCH_IMAGES names, else phantoms, one slice a patient."""
-    given = os.environ.get("BENCH_IMAGES")
-    images = Path(given).resolve() if given else folder / "phantoms"
+    """Return a project with `count` images: those in BENCH_IMAGES, else phantoms with one slice per patient."""
+    chosen = os.environ.get("BENCH_IMAGES")
+    images = Path(chosen).resolve() if chosen else folder / "phantoms"
     if not images.is_dir():
-        # What a network without weights can tell apart, else the AUC would say nothing.
+        # Classes that an untrained network can distinguish, since the AUC would be meaningless otherwise.
         write(PhantomSpec(kind="six_kinds", patients=count, size=SCAN_SIZE, slices=(1, 1)), images)
     project = image_project(folder / "project", images, size=size, channels=channels)
-    stages.ingest(project)
+    ingest.run(project)
     cases = manifest.usable(project.cases())
-    # The same number of every class, as far as they reach.
+    # The same number of every class, where there are enough.
     kept = cases.groupby("label").head(count // cases["label"].nunique())
     manifest.write_cases(kept.reset_index(drop=True), project.work / "cases.parquet")
     splits = split_cases(project.cases(), SplitSection(test=0.3, val=0.15, folds=5, official=False))
@@ -40,21 +40,21 @@ def learning_project(folder: Path, count: int, *, size: int = SIZE, channels: in
 
 
 def part_of(project: Project, part: str) -> pd.DataFrame:
-    """The cases of one part."""
+    """Return the cases of one part."""
     splits = pd.read_parquet(project.work / "splits.parquet")
-    chosen: pd.DataFrame = project.cases().set_index("case_id").loc[splits.loc[splits["part"] == part, "case_id"]]
-    return chosen
+    cases: pd.DataFrame = project.cases().set_index("case_id").loc[splits.loc[splits["part"] == part, "case_id"]]
+    return cases
 
 
 def forget(project: Project) -> None:
-    """Nothing is prepared and nothing computed."""
+    """Delete everything that was prepared and computed."""
     for name in ("prepared", "cache", "trained", "bundle"):
         shutil.rmtree(project.work / name, ignore_errors=True)
 
 
 def learn(project: Project, backbone: str, **values: Any) -> None:
-    """Train on what is prepared, with what the cache holds."""
-    from medloop.train.learn_images import train_images
+    """Train on the prepared images, using the cache."""
+    from medloop.train.images.learn import train_images
 
     train_images(
         project.work / "prepared",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from medloop.serve.memory import family_megabytes
+from medloop.bench.memory import family_megabytes
 
 SECONDS_BETWEEN_LOOKS = 0.02
 

@@ -15,14 +15,14 @@ from benchmarks.learning_sets import SIZE, learn, learning_project, part_of
 from benchmarks.plain_torch import build
 from benchmarks.row import Row, interleaved
 from medloop.bundle import files
-from medloop.bundle.export import Origin
-from medloop.bundle.export_image import export_images
+from medloop.bundle.export.image import export_images
+from medloop.bundle.export.table import Origin
 from medloop.bundle.inputs import model_input
 from medloop.bundle.session import open_session
 from medloop.prepare.prepared_images import read_prepared_images
 from medloop.recipe import ExportSection
-from medloop.steps import stages
 from medloop.steps.project import Project
+from medloop.steps.stages import prepare
 
 BACKBONE = "resnet18"
 COUNT = 600
@@ -36,7 +36,7 @@ def measure() -> list[Row]:
     """Both on one core, as the service runs a model, and on all."""
     with tempfile.TemporaryDirectory() as temporary:
         project = learning_project(Path(temporary), COUNT)
-        stages.prepare(project)
+        prepare.run(project)
         learn(project, BACKBONE, mode="finetune", epochs=EPOCHS, patience=0)
         work = project.work
         export_images(

@@ -1,4 +1,4 @@
-"""Preparing images: decoded, checked, brought to one size and written."""
+"""Prepare without the cache of ingest: images are decoded, checked, resized and written."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from benchmarks.row import Row
 
 
 def measure() -> list[Row]:
-    """The rates, the growth and the memory."""
+    """Measure rate, growth and memory."""
     return measure_stage("prepare", lambda size: partial(shrink, size=size))

@@ -13,10 +13,10 @@ from statistics import median
 from benchmarks.model_call import BACKBONE
 from benchmarks.row import Row
 from benchmarks.served_bundles import image_bundle, picture
+from medloop.bench import service as bench
+from medloop.bench.load import Load, Target, form_of, load, request_of
+from medloop.bench.memory import family_megabytes
 from medloop.bundle.predictor import Predictor
-from medloop.serve import bench
-from medloop.serve.load import Load, Target, form_of, load, request_of
-from medloop.serve.memory import family_megabytes
 from medloop.settings import Settings
 
 # Size and channels of what the network takes: one channel, as a recipe has it for scans unless it says otherwise, and
@@ -61,8 +61,8 @@ def compare(what: str, bundle: Path, data: bytes, ours: Served, theirs: Served) 
             mine.append(load(ours.target, at_once=at_once, seconds=SECONDS))
             other.append(load(theirs.target, at_once=at_once, seconds=SECONDS))
         case = f"{what}, {at_once} at once"
-        rows.append(_against_them(case, bench.middle(mine), bench.middle(other), times))
-        rows.append(_against_bare(case, bench.middle(mine), median(limits)))
+        rows.append(_against_them(case, bench.median_load(mine), bench.median_load(other), times))
+        rows.append(_against_bare(case, bench.median_load(mine), median(limits)))
     return [*rows, _memory(family_megabytes(ours.pid) or 0.0, family_megabytes(theirs.pid) or 0.0)]
 
 
@@ -81,7 +81,7 @@ def tutorial(size: int, data: bytes, root: Path) -> Iterator[Served]:
     command = [sys.executable, "-m", "benchmarks.tutorial_service", str(size)]
     with bench.child(command, root, path=Path(__file__).parent.parent) as process:
         body, kind = form_of(data)
-        port = int(bench.line_of(process))
+        port = int(bench.read_line(process))
         yield Served(pid=process.pid, target=Target(port=port, request=request_of("/predict", body, content_type=kind)))
 
 
@@ -91,7 +91,7 @@ def in_turns(targets: Mapping[str, Target], *, at_once: int, rounds: int, second
     for _ in range(rounds):
         for name, target in targets.items():
             loads[name].append(load(target, at_once=at_once, seconds=seconds))
-    return {name: bench.middle(found) for name, found in loads.items()}
+    return {name: bench.median_load(found) for name, found in loads.items()}
 
 
 def told(one: Load) -> str:

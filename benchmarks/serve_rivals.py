@@ -19,10 +19,10 @@ from benchmarks.model_call import BACKBONE
 from benchmarks.row import Row
 from benchmarks.serve import in_turns, medloop, told
 from benchmarks.served_bundles import image_bundle, picture
+from medloop.bench.load import Target, form_of, load, request_of
 from medloop.bundle import files
 from medloop.cores import cores
 from medloop.errors import UserError
-from medloop.serve.load import Target, form_of, load, request_of
 
 SIZE = 224
 ROUNDS, SECONDS = 3, 3.0

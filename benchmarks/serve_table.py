@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.row import Row
 from benchmarks.serve import in_turns, told
-from medloop.serve import bench
-from medloop.serve.load import Target, request_of
+from medloop.bench import service as bench
+from medloop.bench.load import Target, request_of
 from medloop.settings import FeedbackSettings, Settings
 
 ROUNDS, SECONDS = 5, 2.0
@@ -72,7 +72,7 @@ def tutorial(features: list[float], root: Path) -> Iterator[Target]:
     """No keys, no journal, no word on what it does not know."""
     command = [sys.executable, "-m", "benchmarks.tutorial_table", str(root / "model.joblib")]
     with bench.child(command, root, path=Path(__file__).parent.parent) as process:
-        yield Target(port=int(bench.line_of(process)), request=_request(features))
+        yield Target(port=int(bench.read_line(process)), request=_request(features))
 
 
 def _request(features: list[float], *, key: str = "") -> bytes:

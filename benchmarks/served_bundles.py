@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks.learning_sets import learn, learning_project
 from benchmarks.model_call import BACKBONE, ORIGIN
-from medloop.bundle.export_image import export_images
+from medloop.bundle.export.image import export_images
 from medloop.recipe import ExportSection
-from medloop.steps import stages
+from medloop.steps.stages import prepare
 
 COUNT = 150
 
@@ -19,7 +19,7 @@ def image_bundle(root: Path, size: int, *, channels: int, precision: str) -> Pat
     place = root / f"{size}x{channels}"
     place.mkdir()
     project = learning_project(place, COUNT, size=size, channels=channels)
-    stages.prepare(project)
+    prepare.run(project)
     learn(project, BACKBONE, mode="finetune", epochs=1, patience=0)
     section = ExportSection.model_validate({"precision": precision})
     export_images(

@@ -23,15 +23,15 @@ from onnx import TensorProto, helper
 from benchmarks.learning_sets import learn, learning_project
 from benchmarks.model_call import BACKBONE, ORIGIN
 from benchmarks.row import Row
+from medloop.bench.load import Load, Target, form_of, load, request_of
 from medloop.bundle import files
-from medloop.bundle.export_image import export_images
+from medloop.bundle.export.image import export_images
 from medloop.bundle.inputs import model_input
 from medloop.bundle.predictor import Predictor
 from medloop.case import RuleOutcome, Verdict
 from medloop.recipe import ExportSection
 from medloop.registry.store import ModelStore
-from medloop.serve.load import Load, Target, form_of, load, request_of
-from medloop.steps import stages
+from medloop.steps.stages import prepare
 from medloop.storage import write_json, write_text
 
 COUNT = 150
@@ -45,7 +45,7 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         project = learning_project(root / "project", COUNT)
-        stages.prepare(project)
+        prepare.run(project)
         learn(project, BACKBONE, mode="finetune", epochs=1, patience=0)
         work = project.work
         export_images(
@@ -134,7 +134,9 @@ def _shadows_of(service: int) -> list[int]:
     # Any of its threads may have started it.
     lists = [task / "children" for task in Path(f"/proc/{service}/task").iterdir()]
     children = [child for one in lists for child in one.read_text("ascii").split()]
-    return [int(one) for one in children if b"medloop.serve.shadow" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return [
+        int(one) for one in children if b"medloop.serve.shadow.process" in Path(f"/proc/{one}/cmdline").read_bytes()
+    ]
 
 
 def _make_place(place: Path, state: str, bundle: Path, picture: bytes) -> None:

@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import generate_uid
 
-from medloop.data.phantom import PhantomSpec, Slice, generate_patient
-from medloop.data.phantom.dicom import encode_dicom
-from medloop.data.phantom.spec import Identity
+from medloop.phantoms import PhantomSpec, Slice, generate_patient
+from medloop.phantoms.dicom import encode_dicom
+from medloop.phantoms.spec import Identity
 
 
 def series_of(slices: Sequence[Slice], *, number: int = 1, grouped: bool = False) -> bytes:

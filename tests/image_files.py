@@ -15,7 +15,7 @@ from medloop.data import read_source
 from medloop.recipe import DataSection
 from medloop.settings import load_settings
 from medloop.steps.project import Project, load_project
-from medloop.steps.stages import places_of
+from medloop.steps.stages.ingest import places_of
 
 CLASSES = ("normal", "tumour")
 KEY = b"the key of the tests"

@@ -85,7 +85,7 @@ def at_least(metric: str, value: float) -> dict[str, Any]:
 
 def new_wisconsin(folder: Path) -> Path:
     """A project on the Wisconsin table, made quick: 3 folds, few draws of the bootstrap."""
-    from medloop.cli.new import make_project
+    from medloop.cli.project import make_project
 
     make_project(folder, like="breast-cancer")
     return edit_recipe(folder, split={"folds": 3}, evaluate={"draws": 100}, gate=at_least("cv_recall_mean", 0.9))
@@ -126,7 +126,7 @@ def write_table(path: Path, rows: Rows) -> Path:
 
 def new_table(folder: Path, rows: Rows, **data: Any) -> Path:
     """A project on a CSV file of these rows, made quick."""
-    from medloop.cli.new import make_project
+    from medloop.cli.project import make_project
 
     table = write_table(folder.with_suffix(".csv"), rows)
     make_project(folder, like="breast-cancer", data=str(table), label="diagnosis")

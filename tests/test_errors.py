@@ -1,4 +1,4 @@
-"""Errors teach: what must hold, what was found, what to do, and the name that was meant."""
+"""Errors state the problem and a hint, and suggest the name that was meant."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from tests.slips import are_one_slip_apart, slips
 KNOWN = ("accuracy", "brier", "C", "max_depth", "roc_auc", "seed", "test", "tests", "val")
 
 
-def test_an_error_says_what_must_hold_what_was_found_and_what_to_do() -> None:
-    error = UserError("a file must be CSV", found="a PDF", hint="export it again")
-    assert str(error) == "a file must be CSV\n  found: a PDF\n  to do: export it again"
-    assert (error.must, error.found, error.hint) == ("a file must be CSV", "a PDF", "export it again")
+def test_an_error_is_a_problem_and_a_hint() -> None:
+    error = UserError("scan.csv is a PDF.", "Export it as CSV.")
+    assert str(error) == "scan.csv is a PDF. Export it as CSV."
+    assert (error.problem, error.hint) == ("scan.csv is a PDF.", "Export it as CSV.")
+
+
+def test_a_hint_is_optional() -> None:
+    assert str(UserError("The disk is full.")) == "The disk is full."
 
 
 @pytest.mark.parametrize(
@@ -30,7 +34,7 @@ def test_an_error_says_what_must_hold_what_was_found_and_what_to_do() -> None:
     ],
 )
 def test_each_error_has_its_exit_code_and_status(kind: type[UserError], exit_code: int, status: int) -> None:
-    error = kind("a", found="b", hint="c")
+    error = kind("a", "b")
     assert (error.exit_code, error.http_status) == (exit_code, status)
 
 
@@ -40,17 +44,23 @@ def test_every_error_is_in_the_one_tree() -> None:
     assert all(issubclass(one, UserError) for one in defined)
 
 
-def test_an_unknown_name_is_told_with_the_nearest_and_all_known_ones_in_order() -> None:
+def test_an_unknown_name_is_quoted_with_the_nearest_and_all_known_ones_in_order() -> None:
     error = UnknownName("a key", "tset", ["val", "test"], where="params.yaml.split")
     assert error.near == "test"
-    assert error.found == "'tset' in params.yaml.split"
-    assert error.hint == "did you mean 'test'? known: test, val"
+    assert error.problem == "Unknown key 'tset' in params.yaml.split."
+    assert error.hint == "Did you mean 'test'? Known names: test, val."
 
 
 def test_a_name_unlike_all_others_gets_no_suggestion() -> None:
     error = UnknownName("a key", "zzzzzz", KNOWN)
     assert error.near is None
-    assert error.hint.startswith("known: ")
+    assert error.hint.startswith("Known names: ")
+
+
+def test_of_very_many_names_only_similar_ones_are_listed() -> None:
+    error = UnknownName("model.backbone", "resnet19", [f"resnet{number}" for number in range(1000) if number != 19])
+    assert error.near is not None
+    assert error.hint.count("resnet") == 6
 
 
 @settings(deadline=None)
@@ -73,10 +83,10 @@ def test_case_and_lost_parts_are_understood(typed: str, meant: str) -> None:
 
 
 def test_a_strange_name_is_quoted_short_and_without_what_a_terminal_obeys() -> None:
-    error = UnknownName("a column", "\x1b[2J\n  to do: send money" + "x" * 1_000_000, KNOWN)
-    assert len(error.found) < 120
-    assert error.found.isprintable()
+    error = UnknownName("a column", "\x1b[2J\nsend money" + "x" * 1_000_000, KNOWN)
+    assert len(error.problem) < 130
+    assert error.problem.isprintable()
 
 
-def test_a_name_that_is_no_text_is_told_too() -> None:
-    assert UnknownName("a key", 3, KNOWN).found == "'3'"
+def test_a_name_that_is_not_a_string_is_quoted() -> None:
+    assert UnknownName("a key", 3, KNOWN).problem == "Unknown key '3'."

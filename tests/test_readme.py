@@ -59,7 +59,7 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_project_from_a_csv_file_asks_for_the_positive_class_and_then_runs(typed: Path) -> None:
     asked = subprocess.run([BIN / "medloop", "run"], cwd=typed, capture_output=True, text=True, check=False)
     assert asked.returncode == 2
-    assert "data.positive must name the positive class" in asked.stderr
+    assert "Name the positive class" in asked.stderr
     recipe = typed / "params.yaml"
     text = recipe.read_text("utf-8").replace("  label: diagnosis\n", "  label: diagnosis\n  positive: [M]\n")
     recipe.write_text(text.replace("  folds: 10\n", "  folds: 3\n"), "utf-8")

@@ -57,8 +57,8 @@ def test_the_core_serves_a_bundle(slim: Path, golden: Path, tmp_path: Path) -> N
 def test_the_core_scores_a_file_and_says_what_training_needs(slim: Path, golden: Path, tmp_path: Path) -> None:
     write_table(tmp_path / "in.csv", small_rows(1))
     said = run(slim / "medloop", "predict", "in.csv", "--bundle", golden, cwd=tmp_path)
-    assert said.startswith("1 cases answered, 0 rejected")
-    assert "pip install medloop[train]" in run(slim / "medloop", "doctor", cwd=tmp_path)
+    assert said.startswith("1 cases predicted, 0 rejected")
+    assert "medloop[train]" in run(slim / "medloop", "doctor", cwd=tmp_path)
     assert "compare" in run(slim / "medloop", "--help", cwd=tmp_path)
 
 
@@ -67,5 +67,5 @@ def test_the_core_says_which_extra_a_command_needs(slim: Path, tmp_path: Path) -
     for command in ("run", "compare"):
         done = subprocess.run([slim / "medloop", command], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert "pip install medloop[train]" in done.stderr
+        assert "pip install 'medloop[train]'" in done.stderr
         assert "Traceback" not in done.stderr

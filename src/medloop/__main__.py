@@ -8,21 +8,21 @@ LINE_END = "\n"
 
 
 def main() -> None:
-    """Run a command; what the user can mend is told without a stack."""
+    """Run a command; errors that the user can fix are printed without a traceback."""
     from medloop.cli import app
     from medloop.cli.faults import user_error
-    from medloop.cores import bound_libraries
+    from medloop.cores import limit_library_threads
     from medloop.storage.names import visible
 
-    bound_libraries()
+    limit_library_threads()
     try:
         app()
     except Exception as error:
-        told = user_error(error)
-        if told is None:
+        shown = user_error(error)
+        if shown is None:
             raise
-        sys.stderr.write(f"medloop: {visible(str(told), keep=LINE_END)}\n")
-        sys.exit(told.exit_code)
+        sys.stderr.write(f"medloop: {visible(str(shown), keep=LINE_END)}\n")
+        sys.exit(shown.exit_code)
 
 
 if __name__ == "__main__":

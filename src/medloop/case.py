@@ -1,4 +1,4 @@
-"""The things that travel between the parts: Case, Prediction, Correction, Verdict."""
+"""The data types that all packages share: Case, Prediction, Correction, Verdict."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ VALUE_PREFIX = "row."
 
 
 def case_id(source: str, key: str) -> str:
-    """Return the lasting name of a case, which depends on neither the order nor the place of the files."""
-    # The key may be the name of a file, and that may hold any bytes.
+    """Return the permanent id of a case, independent of the order and location of the files."""
+    # The key may be a file name, which can contain any bytes.
     return hashlib.sha256(f"{source}\0{key}".encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def folded_id(patient_id: str) -> str:
-    """The same for ids that differ only in upper and lower case or in blanks."""
+    """Return a form of a patient id that is equal for ids that differ only in case or blanks."""
     return "".join(_folded_words(patient_id))
 
 
 def same_person(one: str, other: str) -> bool:
-    """Whether two names are the same to a reader."""
+    """Return whether two names are equal apart from case and blanks."""
     return _folded_words(one) == _folded_words(other)
 
 
@@ -36,13 +36,13 @@ def _folded_words(text: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One thing to classify, with where it came from."""
+    """One image or row to classify, with its origin."""
 
     case_id: str
     label: str
     source: str
     patient_id: str | None = None
-    # The patient where one is known, else the study or series of somebody.
+    # The patient if known, else the study or series.
     group_id: str | None = None
     path: str | None = None
     values: Row = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One answer of a bundle; what is measured is what is served."""
+    """One prediction of a bundle, for evaluation and service alike."""
 
     id: str
     label: str | None
@@ -81,7 +81,7 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that the audit noticed."""
+    """One finding of the audit."""
 
     name: str
     severity: Literal["severe", "warning", "note"]
@@ -93,7 +93,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleOutcome:
-    """One rule of the gate: what was needed, what was found, and what more there is to say."""
+    """The outcome of one rule of the gate, with its requirement and the value found."""
 
     name: str
     needed: str
@@ -108,7 +108,7 @@ class RuleOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The gate's decision on one bundle and one edition, the rules it was made by and whom it was compared with."""
+    """The decision of the gate on one bundle and edition, with its rules and the versions it was compared with."""
 
     passed: bool
     rules: tuple[RuleOutcome, ...]
@@ -118,7 +118,7 @@ class Verdict:
     smoke: bool = False
     gate: dict[str, Any] = field(default_factory=dict)
     champion: dict[str, Any] | None = None
-    # Where it is another one than the champion.
+    # Only if it is not the champion.
     reference: dict[str, Any] | None = None
     looks: int = 0
     warnings: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The service over HTTP, typed; the web page and the tests ask through it."""
+"""A typed HTTP client of the service."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ import httpx
 from medloop.case import Correction, Prediction, Row
 from medloop.errors import UserError
 
-AGAIN = (429, 503)
-LONGEST_WAIT = 10.0
+RETRIED_STATUSES = (429, 503)
+MAX_WAIT_SECONDS = 10.0
 
-Stored = Literal["monitor", "audit", "shadow"]
+StoredResult = Literal["monitor", "audit", "shadow"]
 
 
 class ServiceError(UserError):
-    """What the service refused, in its own words; the trace id finds it in the service's log."""
+    """An error response of the service; the trace id is also in its log."""
 
     def __init__(self, status: int, body: Mapping[str, Any]) -> None:
-        message, _, found = str(body.get("message", "")).partition("; found: ")
-        super().__init__(message, found=found or f"status {status}", hint=str(body.get("hint", "")))
+        super().__init__(str(body.get("message", "")), str(body.get("hint", "")))
         self.http_status, self.kind, self.trace_id = status, body.get("error", ""), body.get("trace_id", "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A file that could not be used, and why."""
+    """A file that could not be used, and the reason."""
 
     file: str
     number: int
@@ -40,122 +39,131 @@ class Rejected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """The answers for many files, by the names of the files or patients, and the files that got none."""
+class FilePredictions:
+    """The predictions with the names of their files or patients, and the files that could not be used."""
 
     predictions: tuple[tuple[str, Prediction], ...]
     rejected: tuple[Rejected, ...]
 
 
 class Client:
-    """One service; what is busy or cannot be reached is asked again a few times."""
+    """A client of one service; it retries a few times if the service is busy or cannot be reached."""
 
-    def __init__(self, address: str, *, key: str = "", retries: int = 3, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        key: str = "",
+        retries: int = 3,
+        timeout: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """`transport` replaces the network, for instance in tests."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout)
+        self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, transport=transport)
         self._retries = retries
 
-    def predict_files(self, files: Mapping[str, bytes]) -> Answers:
-        """One answer a file; the keys are names that come back.
+    def predict_files(self, files: Mapping[str, bytes]) -> FilePredictions:
+        """Predict files by name.
 
-        Where the model decides per patient, the files are DICOM, and each carries the answer of its patient.
+        If the model decides per patient, the files must be DICOM, and each has the prediction of its patient.
         """
         parts = [("files", (name, data)) for name, data in files.items()]
         if len(parts) == 1:
             ((name, data),) = files.items()
             body = self._json("POST", "/predict", files={"file": (name, data)})
-            return Answers(predictions=((name, _prediction(body)),), rejected=())
+            return FilePredictions(predictions=((name, _prediction(body)),), rejected=())
         body = self._json("POST", "/v1/predictions", files=parts)
-        answers = tuple((name, _prediction(one)) for one in body["predictions"] for name in _names(one))
-        return Answers(predictions=answers, rejected=tuple(Rejected(**one) for one in body["rejected"]))
+        predictions = tuple((name, _prediction(one)) for one in body["predictions"] for name in _file_names(one))
+        return FilePredictions(predictions=predictions, rejected=tuple(Rejected(**one) for one in body["rejected"]))
 
-    def predict_patients(self, patients: Mapping[str, Mapping[str, bytes]]) -> Answers:
-        """One answer a patient, from all files of each; the keys, which come back, name patients and then files.
+    def predict_patients(self, patients: Mapping[str, Mapping[str, bytes]]) -> FilePredictions:
+        """Predict patients from all files of each; the keys are names of patients, then of files.
 
-        The service keeps no more than a keyed hash of a patient's name.
+        The service stores only a keyed hash of the name of a patient.
         """
         sent = [(patient, name, data) for patient, files in patients.items() for name, data in files.items()]
         parts = [("files", (name, data)) for _, name, data in sent]
         body = self._json("POST", "/v1/predictions", files=parts, data={"patient": [patient for patient, _, _ in sent]})
-        answers = tuple((sent[one["slices"][0]["number"]][0], _prediction(one)) for one in body["predictions"])
-        return Answers(predictions=answers, rejected=tuple(Rejected(**one) for one in body["rejected"]))
+        predictions = tuple((sent[one["slices"][0]["number"]][0], _prediction(one)) for one in body["predictions"])
+        return FilePredictions(predictions=predictions, rejected=tuple(Rejected(**one) for one in body["rejected"]))
 
     def predict_rows(self, rows: Sequence[Row]) -> list[Prediction]:
-        """One answer a row."""
+        """Return one prediction per row."""
         body = self._json("POST", "/v1/predictions", json={"records": list(rows)})
         return [_prediction(one) for one in body["predictions"]]
 
     def prediction(self, prediction_id: str) -> Prediction:
-        """An answer that was given."""
+        """Return a stored prediction."""
         return _prediction(self._json("GET", f"/v1/predictions/{prediction_id}"))
 
     def input_png(self, prediction_id: str, *, slice_number: int = 0) -> bytes:
-        """The picture that was judged, or one of a patient's slices."""
-        return self._ask("GET", f"/v1/predictions/{prediction_id}/input.png", params={"slice": slice_number}).content
+        """Return the image of a prediction, or one of a patient's slices."""
+        return self._send("GET", f"/v1/predictions/{prediction_id}/input.png", params={"slice": slice_number}).content
 
     def heatmap_png(self, prediction_id: str, *, slice_number: int = 0) -> bytes:
-        """The picture, or one of a patient's slices, with what spoke for the class in colour."""
-        return self._ask("GET", f"/v1/predictions/{prediction_id}/heatmap.png", params={"slice": slice_number}).content
+        """Return the image, or one of a patient's slices, with a heatmap of the evidence for the class."""
+        return self._send("GET", f"/v1/predictions/{prediction_id}/heatmap.png", params={"slice": slice_number}).content
 
-    def correct(self, prediction_id: str, *, label: str, reason: str, once: str | None = None) -> Correction:
-        """Say that an answer was wrong; asked again it stays one correction."""
+    def correct(self, prediction_id: str, *, label: str, reason: str, idempotency_key: str | None = None) -> Correction:
+        """Report a wrong prediction; requests with the same key make one correction."""
         body = {"prediction_id": prediction_id, "label": label, "reason": reason}
-        headers = {"Idempotency-Key": once or uuid.uuid4().hex}
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return Correction(**self._json("POST", "/v1/corrections", json=body, headers=headers))
 
     def corrections(self, *, state: str | None = None, limit: int = 100, after: str | None = None) -> list[Correction]:
-        """Corrections, oldest first."""
-        given = {"state": state, "limit": limit, "after": after}
-        params = {name: value for name, value in given.items() if value is not None}
+        """Return corrections, oldest first."""
+        options = {"state": state, "limit": limit, "after": after}
+        params = {name: value for name, value in options.items() if value is not None}
         return [Correction(**one) for one in self._json("GET", "/v1/corrections", params=params)["corrections"]]
 
     def review(self, correction_id: str, decision: str, *, reason: str = "") -> Correction:
-        """Decide on somebody else's correction."""
+        """Decide on a correction that another person reported."""
         body = {"decision": decision, "reason": reason}
         return Correction(**self._json("POST", f"/v1/corrections/{correction_id}/review", json=body))
 
     def model(self) -> dict[str, Any]:
-        """What serves, and what it wants."""
+        """Describe the active version and its inputs."""
         return self._json("GET", "/v1/model")
 
     def versions(self) -> list[dict[str, Any]]:
-        """Every registered version."""
+        """Return the registered versions."""
         found: list[dict[str, Any]] = self._json("GET", "/v1/models")["versions"]
         return found
 
     def report(self, number: int) -> dict[str, Any]:
-        """What a version scored."""
+        """Return the evaluation report of a version."""
         return self._json("GET", f"/v1/models/{number}/report")
 
     def card(self, number: int) -> str:
-        """What a version is for, in words."""
-        return self._ask("GET", f"/v1/models/{number}/card").text
+        """Return the model card of a version."""
+        return self._send("GET", f"/v1/models/{number}/card").text
 
     def verdict(self, number: int) -> dict[str, Any]:
-        """What the gate said of a version."""
+        """Return the verdict of the gate on a version."""
         return self._json("GET", f"/v1/models/{number}/verdict")
 
     def promote(self, number: int) -> dict[str, Any]:
-        """Let a version serve."""
+        """Promote a version that passed the gate."""
         return self._json("POST", f"/v1/models/{number}/promote")
 
     def rollback(self) -> dict[str, Any]:
-        """Let the version serve that served before."""
+        """Promote the previous champion again."""
         return self._json("POST", "/v1/models/rollback")
 
-    def stored(self, what: Stored) -> dict[str, Any]:
-        """What was last worked out by the monitoring, the audit or the shadow."""
-        return self._json("GET", f"/v1/{what}")
+    def stored(self, name: StoredResult) -> dict[str, Any]:
+        """Return the last results of the monitoring, the audit or the shadow."""
+        return self._json("GET", f"/v1/{name}")
 
     def is_ready(self) -> bool:
-        """Whether the service can answer."""
+        """Return whether the service can predict."""
         try:
             return self._http.get("/readyz").status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
     def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -167,27 +175,31 @@ class Client:
         self.close()
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        body: dict[str, Any] = self._ask(method, path, **options).json()
+        body: dict[str, Any] = self._send(method, path, **options).json()
         return body
 
-    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         for left in range(self._retries, -1, -1):
             try:
-                answer = self._http.request(method, path, **options)
+                response = self._http.request(method, path, **options)
             except httpx.ConnectError as error:
                 if not left:
-                    raise _away() from error
+                    raise self._unreachable(error) from error
                 time.sleep(0.2 * (self._retries - left + 1))
                 continue
             except httpx.TransportError as error:
-                # It may have been done already, so it is not asked again.
-                raise _away() from error
-            if answer.status_code not in AGAIN or not left:
+                # The service may have done it already, so this is not retried.
+                raise self._unreachable(error) from error
+            if response.status_code not in RETRIED_STATUSES or not left:
                 break
-            time.sleep(_wait(answer))
-        if answer.is_success:
-            return answer
-        raise ServiceError(answer.status_code, _told(answer))
+            time.sleep(_retry_after(response))
+        if response.is_success:
+            return response
+        raise ServiceError(response.status_code, _error_body(response))
+
+    def _unreachable(self, error: httpx.TransportError) -> UserError:
+        address = str(self._http.base_url).rstrip("/")
+        return UserError(f"Could not reach the service at {address} ({error}).", "Is it running?")
 
 
 def _prediction(body: Mapping[str, Any]) -> Prediction:
@@ -195,23 +207,26 @@ def _prediction(body: Mapping[str, Any]) -> Prediction:
     return Prediction(**{**known, "conformal_set": tuple(known["conformal_set"])})
 
 
-def _names(body: Mapping[str, Any]) -> list[str]:
-    """The files that an answer rests on."""
+def _file_names(body: Mapping[str, Any]) -> list[str]:
+    """Return the names of the files that a prediction is based on."""
     return [body["file"]] if "file" in body else list(dict.fromkeys(one["file"] for one in body["slices"]))
 
 
-def _wait(answer: httpx.Response) -> float:
-    told = answer.headers.get("retry-after", "1")
-    return min(float(told), LONGEST_WAIT) if told.isdigit() else 1.0
+def _retry_after(response: httpx.Response) -> float:
+    value = response.headers.get("retry-after", "1")
+    return min(float(value), MAX_WAIT_SECONDS) if value.isdigit() else 1.0
 
 
-def _told(answer: httpx.Response) -> dict[str, Any]:
+def _error_body(response: httpx.Response) -> dict[str, Any]:
     try:
-        body = answer.json()
+        body = response.json()
     except ValueError:
         body = None
-    return body if isinstance(body, dict) else {"message": "the service must answer in its own form"}
-
-
-def _away() -> UserError:
-    return UserError("the service must answer", found="no connection, or one that broke off", hint="is it running?")
+    return (
+        body
+        if isinstance(body, dict)
+        else {
+            "message": f"The response is not from medloop (status {response.status_code}).",
+            "hint": "Check the address, and any proxy in front of the service.",
+        }
+    )

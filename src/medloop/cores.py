@@ -1,4 +1,4 @@
-"""How many processor cores this process may use: a container's quota counts, not only the machine's cores."""
+"""The number of processor cores that this process may use, including the quota of a container."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def cores(root: Path = Path("/")) -> int:
     return max(1, bound if quota == NO_QUOTA else min(bound, math.ceil(quota)))
 
 
-def bound_libraries() -> None:
-    """Tell the libraries that count the machine's cores how many threads they may start, unless the user has."""
+def limit_library_threads() -> None:
+    """Limit the threads of libraries that count the machine's cores, unless the user has set a limit."""
     if (usable := cores()) < (os.cpu_count() or 1):
         for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
             os.environ.setdefault(name, str(usable))
@@ -31,7 +31,7 @@ def _quotas(root: Path) -> Iterator[float]:
         mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"] if controllers == "" else []
         if "cpu" in controllers.split(","):
             mounts = [root / "sys/fs/cgroup" / name for name in dict.fromkeys((controllers, "cpu"))]
-        # Inside a container the path is often the host's, and only the top is there: that is the container's own.
+        # Inside a container the path is often that of the host, and only the container's top level exists.
         group = PurePosixPath(path.lstrip("/"))
         for mount in mounts:
             for above in (group, *group.parents):
@@ -44,14 +44,14 @@ def _quota(group: Path) -> float:
     if not limit:
         limit, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
     try:
-        # "max", -1 and 0 stand for no limit.
+        # "max", -1 and 0 mean no limit.
         return int(limit) / int(period) if int(limit) > 0 and int(period) > 0 else NO_QUOTA
     except ValueError:
         return NO_QUOTA
 
 
 def _read(file: Path) -> str:
-    """Return the text of a file of the kernel's, or nothing where there is none."""
+    """Return the text of a kernel file, or an empty one if it does not exist."""
     try:
         return file.read_text("ascii", errors="replace")
     except OSError:

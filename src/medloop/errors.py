@@ -1,4 +1,4 @@
-"""The one tree of errors that a user can mend; anything else that escapes is a bug."""
+"""Errors that a user can fix; any other exception that escapes is a bug."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from collections.abc import Iterable, Sequence
 
 EXIT_USER = 2
 EXIT_GATE = 3
-LONGEST_QUOTE = 80
+MAX_QUOTE = 80
+# Above so many known names only the most similar ones are listed.
+MAX_NAMES, MAX_SUGGESTIONS = 40, 5
 
 
 class UserError(Exception):
-    """Says what must hold, what was found and what to do; exit code 2, HTTP 4xx."""
+    """A problem that the user can fix: exit code 2, HTTP 4xx.
+
+    `problem` is one sentence that says what is wrong, with the value; `hint` is one that says what to do.
+    """
 
     exit_code = EXIT_USER
     http_status = 400
 
-    def __init__(self, must: str, *, found: str, hint: str) -> None:
-        super().__init__(must, found, hint)
-        self.must, self.found, self.hint = must, found, hint
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem, hint)
+        self.problem, self.hint = problem, hint
 
     def __str__(self) -> str:
-        return f"{self.must}\n  found: {self.found}\n  to do: {self.hint}"
+        separator = "\n" if "\n" in self.problem else " "
+        return f"{self.problem}{separator}{self.hint}".rstrip()
 
 
 class RejectedInput(UserError):
-    """One file, row or request that cannot be used; the others go on."""
+    """One file, row or request that cannot be used; the others are processed."""
 
     http_status = 422
 
@@ -37,32 +43,36 @@ class RefusedAddress(UserError):
 
 
 class BrokenBundle(UserError):
-    """A bundle whose bytes are not the ones that were exported."""
+    """A bundle whose bytes have changed since it was exported."""
 
     http_status = 503
 
 
 class GateRefusal(UserError):
-    """The gate said no, so nothing is promoted."""
+    """The gate refused a model, so nothing is promoted."""
 
     exit_code = EXIT_GATE
     http_status = 409
 
 
 class UnknownName(UserError):
-    """A name that is not in one of the dicts or models that medloop knows."""
+    """A name that is not in one of the dicts or models that medloop knows; `kind` says what it should name."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str], *, where: str = "") -> None:
-        names = sorted(known)
-        text = str(name)[:LONGEST_QUOTE]
+        names, text = sorted(known), str(name)[:MAX_QUOTE]
         self.near = nearest(text, names)
-        found = f"{text!r}" + (f" in {where}" if where else "")
-        hint = f"did you mean '{self.near}'? " if self.near else ""
-        super().__init__(f"{kind} must be a known name", found=found, hint=f"{hint}known: {', '.join(names)}")
+        kind = kind.removeprefix("a ").removeprefix("an ").removeprefix("the ")
+        suggestion = f"Did you mean '{self.near}'? " if self.near else ""
+        if len(names) > MAX_NAMES:
+            close = difflib.get_close_matches(text, names, n=MAX_SUGGESTIONS, cutoff=0)
+            listed = f"Similar names: {', '.join(close)}."
+        else:
+            listed = f"Known names: {', '.join(names)}."
+        super().__init__(f"Unknown {kind} {text!r}{f' in {where}' if where else ''}.", f"{suggestion}{listed}")
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known name that was most likely meant, if any is like it."""
+    """Return the known name that was most likely meant, if any is similar."""
     folded = {one.casefold(): one for one in known}
     slips = [one for one in folded if _is_one_slip(name.casefold(), one)]
     close = difflib.get_close_matches(name.casefold(), slips or folded, n=1, cutoff=0.0 if slips else 0.5)
@@ -70,7 +80,7 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
 
 
 def _is_one_slip(first: str, second: str) -> bool:
-    """Whether one letter was left out, added or changed, or two neighbours changed places."""
+    """Return whether one letter was omitted, added or changed, or two neighbours were swapped."""
     if min(len(first), len(second)) < 2:
         return first == second
     start = _length_shared(first, second)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line every few seconds otherwise."""
+"""Show the progress of long work: a bar on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def track(items: Iterable[Item], *, total: int, what: str) -> Generator[Item, None, None]:
-    """The same items, with their progress shown on standard error."""
+    """Yield the items, and show their progress on standard error."""
     yield from _with_bar(items, total, what) if sys.stderr.isatty() else _with_lines(items, total, what)
 
 

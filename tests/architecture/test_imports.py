@@ -2,167 +2,107 @@
 
 from __future__ import annotations
 
-import ast
-import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.architecture.import_statements import Import, imports_in, inside, modules_in, part_of
 
 PACKAGE = Path(__file__).parents[2] / "src" / "medloop"
 
 # The words: everyone may import them, and they import only each other. "" is medloop/__init__.py.
 WORDS = {"", "cores", "errors", "case", "settings", "storage", "client", "recipe", "page", "progress", "times"}
 
-# DESIGN section 3: a part, and what it may import besides the words and itself. The most exact row holds.
+# What each package may import besides the words and itself. The most exact row holds.
 MAY_IMPORT: dict[str, set[str]] = {
     "metrics": set(),
-    "prepare": set(),
-    "models": set(),
+    "decode": set(),
+    "phantoms": set(),
+    "models": {"metrics"},
     "feedback": set(),
     "scaffold": set(),
-    "data": {"prepare"},
-    "audit": {"data", "prepare", "models", "metrics"},
-    "train": {"prepare", "models", "metrics"},
-    "bundle": {"prepare", "metrics"},
-    "bundle.export*": {"prepare", "metrics", "models"},
+    "prepare": {"decode"},
+    "data": {"decode", "prepare", "phantoms"},
+    "audit": {"data", "decode", "models", "metrics"},
+    "train": {"decode", "prepare", "models", "metrics"},
+    "bundle": {"decode", "prepare", "metrics"},
+    "bundle.export": {"decode", "prepare", "metrics", "models"},
     "evaluate": {"bundle", "metrics"},
+    "gate": {"evaluate", "bundle", "metrics"},
     "registry": {"bundle"},
     "monitor": {"bundle", "metrics", "feedback"},
-    "serve": {"bundle", "feedback", "registry.store", "registry.mirror"},
-    "serve.ui": set(),
+    "serve": {"bundle", "feedback", "registry.store", "registry.mirror", "registry.follow"},
+    "ui": set(),
+    "bench": {"bundle", "feedback", "registry.mirror", "registry.follow"},
     "scale": {"bundle", "data", "train"},
     "steps": {
-        *("data", "prepare", "models", "audit", "train", "bundle", "evaluate", "registry"),
-        *("feedback", "monitor"),
+        *("decode", "data", "prepare", "models", "audit", "train", "bundle", "evaluate", "gate", "registry"),
+        *("feedback", "metrics", "monitor"),
     },
     "retrain": {"feedback", "monitor", "registry", "steps"},
     "cli": {"*"},
     "__main__": {"cli"},
 }
 
+# Inside two large packages: what a sub-package may import of its own package besides itself.
+WITHIN: dict[str, set[str]] = {
+    "serve.telemetry": set(),
+    "serve.http": {"serve.telemetry"},
+    "serve.inference": {"serve.http"},
+    "serve.shadow": {"serve.telemetry"},
+    "serve.api": {"serve.http", "serve.inference", "serve.service"},
+    "feedback.db": {"feedback.records"},
+    "feedback.journal": {
+        *("feedback.db", "feedback.records", "feedback.operations"),
+        *("feedback.corrections", "feedback.inputs", "feedback.keys"),
+    },
+    "feedback.outage": {
+        *("feedback.db", "feedback.journal", "feedback.records", "feedback.operations"),
+        *("feedback.corrections", "feedback.inputs"),
+    },
+}
+
 # Parts of which a module may be imported only where it runs late: inside a function.
 LATE = {"cli"}
 
-# What they may import at the top all the same: it imports only words, and `--help` names what it can make.
-LIGHT = {"scaffold"}
+# What they may import at the top all the same: it imports only words, and `--help` lists what it declares.
+LIGHT = {"scaffold", "steps.stages"}
 
 # The fences: a library, and the only places that import it.
 FENCES: dict[str, set[str]] = {
-    "torch": {"models", "train", "audit", "bundle.export*"},
-    "torchvision": {"models", "train", "audit", "bundle.export*"},
-    "timm": {"models", "train", "audit", "bundle.export*"},
-    "onnx": {"models", "train", "bundle.export*"},
-    "skl2onnx": {"models", "train", "bundle.export*"},
-    "skops": {"models", "train", "bundle.export*"},
-    # data.wisconsin reads the table that scikit-learn carries, and nothing else of it.
-    "sklearn": {"models", "train", "audit", "metrics", "monitor", "bundle.export*", "data.wisconsin"},
-    "mlflow": {"registry.tracking"},
+    "torch": {"models", "train", "audit", "bundle.export"},
+    "torchvision": {"models", "train", "audit", "bundle.export"},
+    "timm": {"models", "train", "audit", "bundle.export"},
+    "onnx": {"models", "train", "bundle.export"},
+    "skl2onnx": {"models", "train", "bundle.export"},
+    "skops": {"models", "train", "bundle.export"},
+    # data.sources.wisconsin reads the table that scikit-learn carries, and nothing else of it.
+    "sklearn": {"models", "train", "audit", "metrics", "monitor", "bundle.export", "data.sources.wisconsin"},
+    "mlflow": {"registry.mlflow"},
     "model_signing": {"registry.signing"},
     "sqlalchemy": {"feedback"},
     "alembic": {"feedback"},
     "fastapi": {"serve"},
     "starlette": {"serve"},
-    "opentelemetry": {"serve.tracing"},
-    "streamlit": {"serve.ui"},
+    "opentelemetry": {"serve.telemetry"},
+    "streamlit": {"ui"},
     "ray": {"scale"},
     "boto3": {"storage"},
     "fsspec": {"storage"},
     "s3fs": {"storage"},
-    "pydicom": {"prepare", "data"},
+    "pydicom": {"decode.dicom", "phantoms"},
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Import:
-    """One import statement: `module` and `target` are dotted names, without `medloop.` where it is our own."""
-
-    module: str
-    target: str
-    where: str
-    ours: bool
-    late: bool
-
-
-def inside(module: str, place: str) -> bool:
-    return fnmatchcase(module, place) or fnmatchcase(module, f"{place}.*")
-
-
-def part_of(module: str) -> str:
-    return module.split(".", maxsplit=1)[0]
 
 
 def row_of(module: str) -> str | None:
     return max((row for row in MAY_IMPORT if inside(module, row)), key=len, default=None)
 
 
-def modules_in(package: Path) -> dict[str, Path]:
-    """Names every module below the package."""
-    named = {}
-    for path in sorted(package.rglob("*.py")):
-        parts = path.relative_to(package).with_suffix("").parts
-        named[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return named
-
-
-def nodes_in(node: ast.AST, *, late: bool = False) -> Iterator[tuple[ast.AST, bool]]:
-    """Walks the tree and tells of each node whether importing the module leaves it unrun."""
-    for child in ast.iter_child_nodes(node):
-        typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
-        unrun = late or typing_only or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        yield child, late
-        yield from nodes_in(child, late=unrun)
-
-
-def names_from(node: ast.ImportFrom, *, module: str, is_package: bool, known: set[str]) -> Iterator[str]:
-    """Gives the full name of each thing that `from ... import` brings: the module itself where it is one."""
-    base = node.module or ""
-    if node.level:
-        parents = f"medloop.{module}".rstrip(".").split(".")
-        parents = parents[: len(parents) - node.level + is_package]
-        base = ".".join([*parents, base]).rstrip(".")
-    for alias in node.names:
-        name = f"{base}.{alias.name}"
-        yield name if name.removeprefix("medloop.") in known else base
-
-
-def names_called(node: ast.Call) -> Iterator[str]:
-    """Gives what `import_module("...")` brings, so that a string is no way round the rules."""
-    function = ast.unparse(node.func).rsplit(".", maxsplit=1)[-1]
-    if function in {"import_module", "__import__"} and node.args and isinstance(node.args[0], ast.Constant):
-        yield str(node.args[0].value)
-
-
-@functools.cache
-def imports_in(package: Path) -> list[Import]:
-    """Finds every import below the package, wherever it stands in its file."""
-    modules = modules_in(package)
-    found = []
-    for module, path in modules.items():
-        for node, late in nodes_in(ast.parse(path.read_text(encoding="utf-8"))):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                is_package = path.name == "__init__.py"
-                names += names_from(node, module=module, is_package=is_package, known=set(modules))
-            elif isinstance(node, ast.Call):
-                names += names_called(node)
-            where = f"{path.relative_to(package.parent)}:{getattr(node, 'lineno', 0)}"
-            for name in dict.fromkeys(names):
-                ours = part_of(name) == "medloop"
-                target = name.removeprefix("medloop").removeprefix(".") if ours else name
-                found.append(Import(module=module, target=target, where=where, ours=ours, late=late))
-    return found
-
-
 def broken_table(package: Path) -> list[str]:
     """Names each module without a row and each import of ours that its row does not allow."""
     broken = [
-        f"{module}: is neither a word nor a part of the table in {Path(__file__).name}"
+        f"{module}: is neither a word nor a part of the table in {'test_imports.py'}"
         for module in modules_in(package)
         if part_of(module) not in WORDS and row_of(module) is None
     ]
@@ -177,9 +117,39 @@ def broken_table(package: Path) -> list[str]:
             broken.append(
                 f"{found.where} imports {found.target}: besides the words, {row or importer} may import {may}"
             )
-        elif importer in LATE and not found.late and part_of(found.target) not in LIGHT:
+        elif importer in LATE and not found.late and found.target not in LIGHT and part_of(found.target) not in LIGHT:
             broken.append(f"{found.where} imports {found.target} at the top: {importer} imports parts inside functions")
     return broken
+
+
+def broken_within(package: Path) -> list[str]:
+    """Return each import between sub-packages of one package that WITHIN does not allow."""
+    return [
+        f"{found.where} imports {found.target}: within {row.split('.', maxsplit=1)[0]}, {row} may import "
+        f"{', '.join(sorted(WITHIN[row])) or 'nothing'}"
+        for found in imports_in(package)
+        for row in WITHIN
+        if inside(found.module, row)
+        and found.ours
+        and part_of(found.target) == part_of(row)
+        and not any(inside(found.target, place) for place in {row, *WITHIN[row]})
+    ]
+
+
+def two_way_pairs(package: Path) -> list[str]:
+    """Return each two packages of which each imports the other, the words and a package's own parents left aside."""
+    folders = {name for name, path in modules_in(package).items() if path.name == "__init__.py"}
+    arrows: dict[tuple[str, str], Import] = {}
+    for found in imports_in(package):
+        pair = tuple(name if name in folders else name.rpartition(".")[0] for name in (found.module, found.target))
+        nested = inside(pair[0], pair[1]) or inside(pair[1], pair[0])
+        if found.ours and not nested and not {part_of(name) for name in pair} & WORDS:
+            arrows[pair[0], pair[1]] = found
+    return [
+        f"{arrow.where} imports {arrow.target}, and {arrows[second, first].where} imports the other way"
+        for (first, second), arrow in arrows.items()
+        if first < second and (second, first) in arrows
+    ]
 
 
 def broken_fences(package: Path) -> list[str]:
@@ -215,6 +185,16 @@ def test_parts_import_only_what_the_table_allows() -> None:
     assert not broken, report(broken)
 
 
+def test_sub_packages_import_only_what_the_table_allows() -> None:
+    broken = broken_within(PACKAGE)
+    assert not broken, report(broken)
+
+
+def test_no_two_packages_import_each_other() -> None:
+    broken = two_way_pairs(PACKAGE)
+    assert not broken, report(broken)
+
+
 def test_libraries_stay_behind_their_fences() -> None:
     broken = broken_fences(PACKAGE)
     assert not broken, report(broken)
@@ -225,7 +205,7 @@ def test_no_modules_import_each_other() -> None:
 
 
 def test_the_rules_name_only_parts_that_have_a_row() -> None:
-    places = set().union(*MAY_IMPORT.values(), *FENCES.values()) - {"*"}
+    places = set().union(*MAY_IMPORT.values(), *FENCES.values(), *WITHIN.values(), WITHIN) - {"*"}
     assert {part_of(place) for place in places} <= {part_of(row) for row in MAY_IMPORT} | WORDS
 
 
@@ -244,7 +224,7 @@ BAD_TABLES = {
     "the package itself": ({"__init__.py": "from medloop import data", "data/__init__.py": ""}, "imports data: "),
     "inside a function": (
         {"data/x.py": "def f():\n    from medloop.audit import y", "audit/y.py": ""},
-        "medloop/data/x.py:2 imports audit.y: besides the words, data may import prepare",
+        "medloop/data/x.py:2 imports audit.y: besides the words, data may import decode, phantoms, prepare",
     ),
     "for types only": (
         {"metrics/x.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import medloop.data"},
@@ -253,9 +233,12 @@ BAD_TABLES = {
     "a relative import": ({"metrics/x.py": "from ..data import y", "data/y.py": ""}, "imports data.y"),
     "a relative import of a package": ({"metrics/__init__.py": "from .. import data", "data/__init__.py": ""}, "data"),
     "import_module": ({"serve/x.py": "import importlib\nimportlib.import_module('medloop.models')"}, "imports models"),
-    "bundle outside export": ({"bundle/format.py": "import medloop.models"}, "bundle may import metrics, prepare"),
-    "serve and tracking": ({"serve/x.py": "import medloop.registry.tracking"}, "registry.tracking"),
-    "the web page past HTTP": ({"serve/ui/x.py": "import medloop.bundle"}, "serve.ui may import nothing"),
+    "bundle outside export": (
+        {"bundle/format.py": "import medloop.models"},
+        "bundle may import decode, metrics, prepare",
+    ),
+    "serve and tracking": ({"serve/x.py": "import medloop.registry.mlflow.tracking"}, "registry.mlflow.tracking"),
+    "the web page past HTTP": ({"ui/x.py": "import medloop.bundle"}, "ui may import nothing"),
     "a command's part at the top": ({"cli/x.py": "import medloop.steps"}, "inside functions"),
 }
 
@@ -267,11 +250,11 @@ GOOD_TABLE = {
     "data/csv.py": "from ..errors import UserError\nfrom medloop.prepare import table",
     "prepare/table.py": "import medloop.errors",
     "models/__init__.py": "import torch",
-    "bundle/export_table.py": "import skl2onnx, medloop.models",
+    "bundle/export/table.py": "import skl2onnx, medloop.models",
     "serve/app.py": "import fastapi\nfrom medloop.registry.store import open_store",
-    "serve/ui/page.py": "import streamlit",
+    "ui/page.py": "import streamlit",
     "registry/store.py": "from medloop.bundle import format",
-    "registry/tracking.py": "def log():\n    import mlflow.pyfunc",
+    "registry/mlflow/tracking.py": "def log():\n    import mlflow.pyfunc",
     "bundle/format.py": "",
     "cli/train.py": "def run():\n    from medloop import steps\n    import medloop.scale.batch",
     "cli/types.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from medloop.data import csv",
@@ -294,6 +277,33 @@ def test_a_library_outside_its_fence_is_named(library: str, statement: str, tmp_
     broken = broken_fences(package)
     assert len(broken) == 1
     assert f"imports {library}: only " in broken[0]
+
+
+BAD_WITHIN = {
+    "telemetry and http": ({"serve/telemetry/x.py": "import medloop.serve.http.guard", "serve/http/guard.py": ""}, 1),
+    "a root module": ({"feedback/db/x.py": "import medloop.feedback.store", "feedback/store.py": ""}, 1),
+    "downwards": ({"serve/http/x.py": "import medloop.serve.telemetry.logs", "serve/telemetry/logs.py": ""}, 0),
+    "itself": ({"serve/http/x.py": "import medloop.serve.http.y", "serve/http/y.py": ""}, 0),
+}
+
+
+@pytest.mark.parametrize(("files", "number"), BAD_WITHIN.values(), ids=BAD_WITHIN)
+def test_a_forbidden_import_within_a_package_is_named(files: dict[str, str], number: int, tmp_path: Path) -> None:
+    assert len(broken_within(plant(tmp_path, files))) == number
+
+
+def test_two_packages_that_import_each_other_are_named(tmp_path: Path) -> None:
+    files = {
+        "data/__init__.py": "",
+        "data/a/__init__.py": "",
+        "data/b/__init__.py": "",
+        "data/a/x.py": "import medloop.data.b.y",
+        "data/b/y.py": "",
+        "data/b/z.py": "import medloop.data.a.w",
+        "data/a/w.py": "import medloop.data.root",
+        "data/root.py": "import medloop.data.b.y",
+    }
+    assert len(two_way_pairs(plant(tmp_path, files))) == 1
 
 
 CYCLES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ module = importlib.import_module(root)
 loaded = [root]
 folders = getattr(module, "__path__", []) if root.count(".") else []
 for found in pkgutil.walk_packages(folders, root + "."):
-    if not found.name.startswith("medloop.serve.ui"):
+    if not found.name.startswith("medloop.ui"):
         importlib.import_module(found.name)
         loaded.append(found.name)
 heavy = sorted({name.partition(".")[0] for name in sys.modules} & set(heavy))
@@ -42,6 +43,12 @@ def test_importing_loads_no_heavy_library_and_does_nothing(root: str, tmp_path: 
     assert answer["heavy"] == [], f"importing {answer['loaded']} loaded {answer['heavy']}"
     assert answer["handlers"] == 0, "importing set up logging"
     assert list(tmp_path.iterdir()) == [], "importing wrote files"
+
+
+def test_listing_models_loads_neither_torch_nor_scikit_learn() -> None:
+    code = "import sys, medloop.models; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "timm", "sklearn"} & set(ast.literal_eval(done.stdout))
 
 
 def test_a_loaded_library_is_found(tmp_path: Path) -> None:

@@ -12,6 +12,33 @@ LEFTOVERS = {"utils", "core", "common", "components", "helpers"}
 EXTENSION_POINTS = {"data": "SOURCES", "models": "MODELS", "metrics": "METRICS", "monitor": "DRIFT_TESTS"}
 
 
+# How many modules a folder of the package may hold.
+MAX_MODULES = 12
+# Kinds of data, whose sub-packages have the same module names where they do the same work.
+KINDS = {"images", "tables"}
+
+
+def crowded_folders(package: Path) -> list[str]:
+    """Return each folder with too many modules side by side."""
+    folders = [path for path in sorted(package.rglob("*")) if path.is_dir()]
+    counts = {str(path.relative_to(package)): len(list(path.glob("[!_]*.py"))) for path in folders}
+    return [f"{name}: {count} modules" for name, count in counts.items() if count > MAX_MODULES]
+
+
+def repeated_names(package: Path) -> list[str]:
+    """Return each module name that a package has twice, except where two kinds of data mirror each other."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(package.rglob("[!_]*.py")):
+        parts = path.relative_to(package).parts
+        if len(parts) > 1:
+            found.setdefault((parts[0], path.name), []).append(path)
+    return [
+        ", ".join(str(path.relative_to(package)) for path in paths)
+        for paths in found.values()
+        if len(paths) > 1 and not {path.parent.name for path in paths} <= KINDS
+    ]
+
+
 def leftovers_in(root: Path) -> list[str]:
     """Finds folders and modules whose name says nothing."""
     return [
@@ -46,6 +73,27 @@ def test_nothing_is_filed_under_leftovers() -> None:
 
 def test_extension_points_are_visible_dicts() -> None:
     assert hidden_dicts(ROOT / "src" / "medloop") == []
+
+
+def test_no_folder_is_crowded() -> None:
+    assert crowded_folders(ROOT / "src" / "medloop") == []
+
+
+def test_no_package_has_a_module_name_twice() -> None:
+    assert repeated_names(ROOT / "src" / "medloop") == []
+
+
+def test_a_crowded_folder_and_a_repeated_name_are_found(tmp_path: Path) -> None:
+    names = [f"data/m{number}.py" for number in range(MAX_MODULES)]
+    for name in [*names, "data/__init__.py", "train/images/fit.py", "train/tables/fit.py"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert crowded_folders(tmp_path) == repeated_names(tmp_path) == []
+    (tmp_path / "data" / "one_more.py").touch()
+    (tmp_path / "data" / "sources").mkdir()
+    (tmp_path / "data" / "sources" / "m0.py").touch()
+    assert crowded_folders(tmp_path) == ["data: 13 modules"]
+    assert repeated_names(tmp_path) == ["data/m0.py, data/sources/m0.py"]
 
 
 @pytest.mark.parametrize("name", ["src/medloop/utils/x.py", "tests/helpers.py", "src/medloop/serve/Core/x.py"])

@@ -1,4 +1,4 @@
-"""The page at `/` in a real browser: what a person chooses or types gets an answer."""
+"""The upload page in a real browser: chosen files and typed values get a prediction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def table(golden: Path, access: list[str], tmp_path_factory: pytest.TempPathFact
 
 @contextmanager
 def opened(browser: Browser, service: Running, *, scripts: bool) -> Iterator[Page]:
-    """The page, with the key as a browser's password; what the browser complains of fails the test."""
+    """The page, with the key as the password; errors in the browser's console fail the test."""
     password = {"username": "me", "password": service.key}
     context = browser.new_context(java_script_enabled=scripts, http_credentials=password if service.key else None)
     context.set_default_timeout(MILLISECONDS)
@@ -50,7 +50,7 @@ def opened(browser: Browser, service: Running, *, scripts: bool) -> Iterator[Pag
         assert answer is not None
         assert answer.status == 200
         yield page
-        # A refusal is no complaint: the tests look at it themselves, and the first request has no password yet.
+        # Failed requests do not count: the tests check them, and the first request has no password yet.
         assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
     finally:
         context.close()
@@ -67,13 +67,13 @@ def test_a_scan_that_is_chosen_gets_its_class(images: Running, browser: Browser,
         assert navigation.value.status == 200
         expect(page.locator(".answer")).to_have_count(2)
         expect(page.locator(".answer").first).to_contain_text(name)
-        expect(page.locator(".answer.refused")).to_contain_text("Cannot be used")
+        expect(page.locator(".answer.refused")).to_contain_text("Rejected")
         expect(page.locator(".answer meter")).to_have_count(2)
         expect(page.locator(".answer img")).to_be_visible()
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
-def test_values_that_are_typed_get_a_class_and_slips_are_told(table: Running, browser: Browser, scripts: bool) -> None:
+def test_typed_values_get_a_class_and_errors_are_shown(table: Running, browser: Browser, scripts: bool) -> None:
     with opened(browser, table, scripts=scripts) as page:
         for name, text in VALUES.items():
             page.get_by_label(name, exact=True).fill(text)
@@ -90,7 +90,7 @@ def test_values_that_are_typed_get_a_class_and_slips_are_told(table: Running, br
 
 @contextmanager
 def another_site(page: str) -> Iterator[str]:
-    """A site that sends this page."""
+    """Another site that serves this page."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -125,5 +125,5 @@ def test_the_form_of_another_site_is_refused_although_the_browser_knows_the_key(
         with page.expect_navigation() as navigation:
             page.get_by_role("button", name="Win").click()
         assert navigation.value.status == 403
-        assert "another site" in navigation.value.text()
+        assert "pages of other sites" in navigation.value.text()
         page.goto("about:blank")

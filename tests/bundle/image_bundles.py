@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
-from medloop.bundle.export import Origin, export_table
-from medloop.bundle.export_image import export_images
+from medloop.bundle.export.image import export_images
+from medloop.bundle.export.table import Origin, export_table
 from medloop.models.augment import Views
 from medloop.models.backbone import Classifier, build_classifier
 from medloop.prepare.image import ImagePreparer
@@ -23,8 +23,8 @@ from medloop.prepare.prepared_table import write_prepared as write_rows
 from medloop.prepare.table import TablePreparer
 from medloop.recipe import AugmentSection, ExportSection, ModelSection, TrainSection
 from medloop.storage import write_json
-from medloop.train.fit_table import train_table
 from medloop.train.learning import read_learning
+from medloop.train.tables.fit import train_table
 
 SIZE = 48
 CLASSES = ("clear", "disc")

@@ -16,9 +16,9 @@ from medloop.bundle.calibrate import (
     positive_share,
     sample,
 )
-from medloop.bundle.decide import softmax
 from medloop.bundle.operating_point import choose_threshold
 from medloop.errors import UserError
+from medloop.metrics.view import softmax
 
 CASES = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=2, max_size=60).filter(
     lambda cases: len({truth for truth, _ in cases}) == 2
@@ -63,13 +63,13 @@ def test_a_probability_is_taken_at_its_word() -> None:
     assert choose_threshold("probability >= 0.25", np.array([0, 1]), np.array([0.1, 0.9])) == 0.25
 
 
-def test_the_threshold_stands_between_cases_so_that_no_last_digit_decides() -> None:
+def test_the_threshold_is_between_cases_so_that_rounding_does_not_decide() -> None:
     truth, share = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.6, 0.9])
     assert choose_threshold("sensitivity >= 1", truth, share) == pytest.approx(0.4)
 
 
-def test_another_rule_is_told() -> None:
-    with pytest.raises(UserError, match=r"export\.threshold must be a rule"):
+def test_another_rule_is_refused() -> None:
+    with pytest.raises(UserError, match=r"export\.threshold .* is not a rule"):
         choose_threshold("as you like", np.array([0, 1]), np.array([0.1, 0.9]))
 
 
@@ -155,8 +155,8 @@ def test_the_spread_can_always_be_inverted(shape: tuple[int, int]) -> None:
 def test_the_same_seed_gives_the_same_limit_and_sample() -> None:
     embedding = np.random.default_rng(4).normal(0, 1, (50, 3))
     assert fit_outliers(embedding, quantile=0.9, seed=1).limit == fit_outliers(embedding, quantile=0.9, seed=1).limit
-    assert sample(50, most=10, seed=1).tolist() == sample(50, most=10, seed=1).tolist() != list(range(10))
-    assert sample(5, most=10, seed=1).tolist() == [0, 1, 2, 3, 4]
+    assert sample(50, size=10, seed=1).tolist() == sample(50, size=10, seed=1).tolist() != list(range(10))
+    assert sample(5, size=10, seed=1).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_positive_share_is_the_sum_over_positive_classes() -> None:

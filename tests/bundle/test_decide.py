@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medloop.bundle.decide import Decider, Outliers, softmax
+from medloop.bundle.decide import Decider, Outliers
+from medloop.metrics.view import softmax
 
 NEAR = Outliers(mean=np.zeros(2), precision=np.eye(2), limit=3.0)
 
@@ -72,7 +73,7 @@ def test_where_no_class_is_within_its_quantile_the_likeliest_and_the_decided_one
     assert before.conformal_sets(shares).tolist() == [[True, False], [False, True], [False, True]]
 
 
-def test_a_threshold_that_decides_against_the_quantiles_gives_no_class() -> None:
+def test_a_threshold_that_contradicts_the_quantiles_is_an_abstention() -> None:
     judge = decider(conformal=(0.5, 0.5))
     shares = np.array([[0.6, 0.4]])
     assert judge.choices(shares).tolist() == [1]
@@ -96,7 +97,7 @@ def test_a_label_never_contradicts_its_set_and_a_set_never_loses_a_class(
     assert sets[1 - probabilities <= np.array(quantiles)].all()
 
 
-def test_a_patient_gets_one_answer_and_the_middle_slice_says_how_far_out_it_is() -> None:
+def test_a_patient_has_one_decision_at_the_median_distance_of_the_slices() -> None:
     judge = replace(decider(), per="patient")
     shares = np.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1]])
     embedding = np.array([[0.0, 0], [9, 9], [0, 1], [8, 8]])
@@ -122,11 +123,11 @@ def test_two_possible_classes_are_too_close_to_call() -> None:
 
 
 @pytest.mark.parametrize("distance", [3.0001, float("inf"), float("nan")])
-def test_far_away_or_nowhere_gives_no_class(distance: float) -> None:
+def test_a_distance_that_is_large_or_nan_is_an_abstention(distance: float) -> None:
     assert decider().reason_to_abstain(distance, np.array([True, False])) == "far from anything seen in training"
 
 
-def test_near_and_clear_gives_a_class() -> None:
+def test_a_near_and_clear_case_has_a_class() -> None:
     assert decider().reason_to_abstain(3.0, np.array([True, False])) is None
 
 

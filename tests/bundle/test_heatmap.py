@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from medloop.bundle.heatmap import SMALLEST_SIDE, FloatArray, evidence, overlay
+from medloop.bundle.heatmap import MIN_SIDE, FloatArray, evidence, overlay
 
 
 def peaked(row: int, column: int, *, side: int = 6) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -72,7 +72,7 @@ def test_small_pictures_are_enlarged_and_the_peak_is_coloured(side: int, channel
     png = cv2.imdecode(np.frombuffer(overlay(picture, shown), np.uint8), cv2.IMREAD_COLOR)
     assert png is not None
     assert png.shape == (expected, expected, 3)
-    assert min(png.shape[:2]) >= SMALLEST_SIDE
+    assert min(png.shape[:2]) >= MIN_SIDE
     colours = np.ptp(png.astype(int), axis=2)
     place = np.unravel_index(colours.argmax(), colours.shape)
     assert place[0] < expected / 6 + 1

@@ -33,8 +33,8 @@ def test_twelve_positives_end_below_the_rule_in_28_percent() -> None:
 
 
 @pytest.mark.parametrize("positives", [12, 60, 170])
-def test_the_chance_that_is_told_is_the_chance_that_simulation_finds(positives: int) -> None:
-    rng, below, told = np.random.default_rng(positives), [], []
+def test_the_reported_chance_agrees_with_a_simulation(positives: int) -> None:
+    rng, below, reported = np.random.default_rng(positives), [], []
     for _ in range(400):
         truth = np.ones(positives, bool)
         share = rng.uniform(size=positives)
@@ -42,10 +42,10 @@ def test_the_chance_that_is_told_is_the_chance_that_simulation_finds(positives: 
         threshold = choose_threshold("sensitivity >= 0.95", truth, share, names)
         below.append(1 - threshold < 0.9)
         chance = threshold_facts("sensitivity >= 0.95", threshold, truth, share, names)["chance_below"]["chance"]
-        told.append(chance)
+        reported.append(chance)
     # Halfway to the next lower case is a little safer than at the case, which is what the beta distribution speaks of.
-    assert np.mean(below) <= np.mean(told) + 0.04
-    assert np.mean(below) >= np.mean(told) / 2 - 0.04
+    assert np.mean(below) <= np.mean(reported) + 0.04
+    assert np.mean(below) >= np.mean(reported) / 2 - 0.04
 
 
 def test_with_a_confidence_the_lower_bound_reaches_the_figure() -> None:
@@ -91,7 +91,7 @@ def test_slices_of_a_patient_make_nobody_surer() -> None:
 
 
 @pytest.mark.parametrize("rule", ["youden", "probability >= 0.4"])
-def test_a_rule_that_asks_for_no_figure_tells_what_was_reached(rule: str) -> None:
+def test_a_rule_without_a_figure_still_records_both_figures(rule: str) -> None:
     found = facts(rule, 40)
     assert (found["confidence_reached"], found["chance_below"]) == (None, None)
     for name in ("sensitivity", "specificity"):
@@ -100,6 +100,6 @@ def test_a_rule_that_asks_for_no_figure_tells_what_was_reached(rule: str) -> Non
         assert interval["lower"] <= interval["value"] <= interval["upper"]
 
 
-def test_an_unknown_rule_is_told() -> None:
-    with pytest.raises(UserError, match=r"export\.threshold must be a rule"):
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(UserError, match=r"export\.threshold .* is not a rule"):
         choose_threshold("as you like", np.array([0, 1]), np.array([0.1, 0.9]))

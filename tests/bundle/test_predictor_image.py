@@ -20,8 +20,8 @@ from medloop.bundle.patients import combine_slices
 from medloop.bundle.predictor import Predictor
 from medloop.errors import BrokenBundle, RejectedInput, UserError
 from tests.bundle.image_bundles import CLASSES, SIZE, draw_discs, png
-from tests.prepare.dicom_files import dicom, ramp
-from tests.prepare.picture_files import colour, huge_png, jpeg
+from tests.decode.dicom_files import dicom, ramp
+from tests.decode.picture_files import colour, huge_png, jpeg
 
 DISCS = draw_discs(24, seed=31)
 FILES = [png(disc.pixels) for disc in DISCS]
@@ -37,7 +37,7 @@ def by_patient(heads: Path) -> Predictor:
     return Predictor.load(heads / "bundle")
 
 
-def test_each_image_gets_its_answer_in_order(predictor: Predictor) -> None:
+def test_predictions_are_in_the_order_of_the_images(predictor: Predictor) -> None:
     answers = predictor.predict(FILES)
     alone = [predictor.predict([data])[0] for data in FILES]
     for one, other in zip(answers, alone, strict=True):
@@ -57,7 +57,7 @@ def test_the_format_of_the_file_does_not_matter(predictor: Predictor) -> None:
         assert predictor.predict([data])[0].probabilities == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_dicom_file_is_answered(predictor: Predictor) -> None:
+def test_a_dicom_file_has_a_prediction(predictor: Predictor) -> None:
     assert set(predictor.predict([dicom(ramp())])[0].probabilities) == set(CLASSES)
 
 
@@ -70,7 +70,7 @@ def stripes() -> Any:
     [
         (png(np.full((SIZE, SIZE), 90, np.uint8)), "blank picture"),
         (png(np.zeros((300, 200, 3), np.uint8)), "blank picture"),
-        (jpeg(colour(200, 200)), "colour picture, and the model learned from grey ones"),
+        (jpeg(colour(200, 200)), "colour picture, but the model was trained on grey ones"),
         (png(stripes()), "far from anything seen in training"),
     ],
     ids=["grey", "black", "photo", "stripes"],
@@ -88,9 +88,9 @@ def test_a_file_that_is_no_image_is_rejected(predictor: Predictor, data: bytes) 
 
 
 def test_a_row_is_no_image(predictor: Predictor) -> None:
-    with pytest.raises(RejectedInput, match="an image model needs images"):
+    with pytest.raises(RejectedInput, match="The model takes images"):
         predictor.predict([{"age": 60.0}])
-    with pytest.raises(RejectedInput, match="at least one case"):
+    with pytest.raises(RejectedInput, match="no cases"):
         predictor.predict([])
 
 
@@ -108,7 +108,7 @@ def test_many_images_are_run_a_few_at_a_time(predictor: Predictor) -> None:
     assert together.logits == pytest.approx(np.concatenate([apart.logits] * 3), abs=1e-4)
 
 
-def test_the_slices_of_a_patient_become_one_answer(by_patient: Predictor) -> None:
+def test_the_slices_of_a_patient_become_one_prediction(by_patient: Predictor) -> None:
     patients = [f"p{number // 2}" for number in range(len(FILES))]
     scores = by_patient.score(FILES)
     answers = by_patient.predict(FILES, patients=patients)
@@ -122,11 +122,11 @@ def test_the_slices_of_a_patient_become_one_answer(by_patient: Predictor) -> Non
         by_patient.predict(FILES)
 
 
-def test_a_bundle_that_decides_by_case_answers_by_case(predictor: Predictor) -> None:
+def test_a_bundle_that_decides_per_case_predicts_per_case(predictor: Predictor) -> None:
     assert len(predictor.predict(FILES[:4], patients=["p", "p", "q", "q"])) == 4
 
 
-def test_a_blank_slice_keeps_the_patient_from_an_answer(by_patient: Predictor) -> None:
+def test_a_blank_slice_makes_the_patient_an_abstention(by_patient: Predictor) -> None:
     blank = png(np.zeros((64, 64), np.uint8))
     answer = by_patient.predict([FILES[0], blank, FILES[1]], patients=["p", "p", "p"])
     assert [one.reason for one in answer] == ["blank picture"]
@@ -169,7 +169,7 @@ def test_the_heatmap_is_of_the_class_that_was_decided(predictor: Predictor) -> N
 
 
 def test_a_table_has_no_heatmap(table_bundle: Path) -> None:
-    with pytest.raises(UserError, match="only an image model has heatmaps"):
+    with pytest.raises(UserError, match="has no heatmaps"):
         Predictor.load(table_bundle).heatmap(FILES[0])
 
 
@@ -192,7 +192,7 @@ def test_a_description_that_does_not_fit_is_refused(
     lie(meta)
     (folder / files.META).write_text(json.dumps(meta), encoding="utf-8")
     files.seal(folder)
-    with pytest.raises(BrokenBundle, match=r"a model and a description that fit|one conformal quantile for each class"):
+    with pytest.raises(BrokenBundle, match=r"do not fit|conformal quantiles for"):
         Predictor.load(folder)
 
 

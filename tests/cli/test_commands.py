@@ -39,11 +39,11 @@ def test_a_run_from_the_shell_ends_with_0_or_3_as_the_gate_decides(project: Path
     edit_recipe(project, model={"C": 0.5})
     passed = typed("run", cwd=project)
     assert passed.returncode == 0, passed.stderr
-    assert "version 2 promoted: it serves from now on, in the journal; MLflow run" in passed.stdout
+    assert "version 2 promoted: it is now served, in the journal; MLflow run" in passed.stdout
     edit_recipe(project, gate=at_least("test_recall", 1.0))
     refused = typed("run", cwd=project)
     assert refused.returncode == 3
-    assert "version 3 kept, not promoted" in refused.stdout
+    assert "version 3 stored, not promoted" in refused.stdout
     assert "NO  test_recall" in refused.stderr
     champion = ModelStore(project / "models").champion()
     assert champion is not None
@@ -58,7 +58,7 @@ def test_a_run_prints_a_line_a_stage_and_keeps_a_log(project: Path) -> None:
     lines = [line.split()[0] for line in said.out.splitlines() if line[:1].isalpha()]
     assert said.code == 0
     assert lines[:8] == ["ingest", "audit", "split", "prepare", "tune", "train", "export", "evaluate"]
-    assert "as before" in said.out
+    assert "unchanged" in said.out
     assert "evaluate" in (project / "logs" / "run.log").read_text("utf-8")
 
 
@@ -89,7 +89,7 @@ def test_predict_answers_a_file_and_names_the_bad_row(golden: Path, tmp_path: Pa
     rows[3]["c0"] = "n. a."
     write_table(tmp_path / "in.csv", rows)
     said = medloop("predict", "in.csv", "--bundle", str(golden), cwd=tmp_path)
-    assert (said.code, said.out) == (0, "4 cases answered, 1 rejected; see predictions.csv\n")
+    assert (said.code, said.out) == (0, "4 cases predicted, 1 rejected; see predictions.csv\n")
     with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
         assert [line["row"] for line in csv.DictReader(file) if line["rejected"]] == ["5"]
 
@@ -107,7 +107,7 @@ def test_predict_asks_the_champion_by_default(finished: Path, tmp_path: Path) ->
     values = cases[[name for name in cases if name.startswith("row.")]]
     values.rename(columns=lambda name: name.removeprefix("row.")).to_csv(tmp_path / "in.csv", index=False)
     said = medloop("predict", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv"), cwd=finished)
-    assert said.out.startswith("3 cases answered, 0 rejected")
+    assert said.out.startswith("3 cases predicted, 0 rejected")
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +159,7 @@ def test_rollback_and_promote_say_what_serves_now(two: Path) -> None:
 def test_verify_says_how_each_version_is(two: Path) -> None:
     said = medloop("models", "verify", cwd=two)
     assert said.code == 0
-    assert [line.split(";")[0] for line in said.out.splitlines()] == [
-        f"version {number} is as it was registered" for number in (1, 2)
-    ]
+    assert [line.split(";")[0] for line in said.out.splitlines()] == [f"version {number} verified" for number in (1, 2)]
 
 
 def test_doctor_ends_with_2_where_something_is_wrong(project: Path) -> None:
@@ -203,4 +201,4 @@ def test_the_demo_shows_the_whole_loop_and_its_figures(tmp_path: Path) -> None:
     for word in (f"{folds['accuracy']['mean']:.4f}", f"{folds['roc_auc']['std']:.4f}", "95% interval", "curl -s"):
         assert word in said.out
     again = medloop("demo", "--no-serve", "--only", "breast-cancer", cwd=tmp_path)
-    assert again.out.count("as before") == 8
+    assert again.out.count("unchanged") == 8

@@ -54,7 +54,7 @@ def test_corrections_are_listed_decided_and_exported(tmp_path: Path) -> None:
     assert accepted.out == f"{name}: accepted\n"
     again = medloop("corrections", "reject", name, cwd=tmp_path)
     assert again.code == 2
-    assert "decided once" in again.err
+    assert "already accepted" in again.err
     assert medloop("corrections", "export", "cases.csv", cwd=tmp_path).out == "1 cases; see cases.csv\n"
     assert "ring" in (tmp_path / "cases.csv").read_text("utf-8")
 
@@ -79,7 +79,7 @@ def test_a_replay_says_why_it_cannot_be(tmp_path: Path) -> None:
         name = feedback.journal.entries()[0].ref
     said = medloop("journal", "replay", name, cwd=tmp_path)
     assert said.code == 2
-    assert "none with the hash bbbbbbbbbbbb in the model store" in said.err
+    assert "The model store does not hold bundle bbbbbbbbbbbb" in said.err
 
 
 def test_the_database_is_brought_up(tmp_path: Path) -> None:
@@ -87,4 +87,4 @@ def test_the_database_is_brought_up(tmp_path: Path) -> None:
     for _ in range(2):
         said = medloop("db", "upgrade", cwd=tmp_path)
         assert said.code == 0
-        assert "form 0003" in said.out
+        assert "schema version 0003" in said.out

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from medloop.prepare.parallel import WORTH_PROCESSES, each_chunk
-from medloop.prepare.sandbox import Sandbox
+from medloop.decode.parallel import MIN_FILES_FOR_PROCESSES, each_chunk
+from medloop.decode.pool import Sandbox
 from medloop.storage.faults import explain_fault
+from tests.cli.test_errors import assert_told
 from tests.loop_project import Ended, copied, edit_recipe, small_rows, write_table
-
-from .test_errors import assert_told
 
 # To root the rights of files mean nothing, unless the process gives this power up for good.
 DROP_FROM_BOUNDS, DAC_OVERRIDE, DAC_READ_SEARCH = 24, 1, 2
@@ -84,15 +83,15 @@ def read_only(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.mark.parametrize(("words", "place"), READ_ONLY, ids=[" ".join(words) for words, _ in READ_ONLY])
 def test_a_folder_that_must_not_be_written_is_named(read_only: Path, words: list[str], place: str) -> None:
     done = command(*words, cwd=read_only)
-    assert_told(done, "cannot be read or written", place.format(folder=read_only), f"give user {os.geteuid()} the")
-    assert len(done.err.splitlines()) == 3
+    assert_told(done, "cannot be read or written", place.format(folder=read_only), f"Give user {os.geteuid()} access")
+    assert len(done.err.splitlines()) == 1
 
 
 def test_a_database_that_must_not_be_written_is_named(project: Path) -> None:
     assert command("keys", "create", "me", cwd=project).code == 0
     for path in project.glob("feedback.db*"):
         path.chmod(0o400)
-    assert_told(command("keys", "create", "you", cwd=project), "feedback.db", "give user")
+    assert_told(command("keys", "create", "you", cwd=project), "feedback.db", "Give user")
 
 
 @pytest.mark.parametrize(
@@ -108,16 +107,16 @@ def test_a_database_that_must_not_be_written_is_named(project: Path) -> None:
 def test_a_file_that_must_not_be_read_is_named(project: Path, name: str, words: list[str]) -> None:
     (project / "feedback.db").touch()
     (project / name).chmod(0)
-    assert_told(command(*words, cwd=project), Path(name).name, "give user")
+    assert_told(command(*words, cwd=project), Path(name).name, "Give user")
 
 
 def test_a_full_disk_is_told_with_the_file(project: Path) -> None:
     edit_recipe(project, split={"seed": 7})
     done = command("run", cwd=project, begin=partial(with_room_for, 2000))
-    assert_told(done, f"{project}/work/", "File too large", "make room on the disk")
+    assert_told(done, f"{project}/work/", "File too large", "Free some disk space")
     write_table(project / "rows.csv", small_rows(300))
     done = command("audit", "rows.csv", "--label", "diagnosis", cwd=project, begin=partial(with_room_for, 4000))
-    assert_told(done, "File too large", "make room on the disk")
+    assert_told(done, "File too large", "Free some disk space")
 
 
 def test_a_database_on_a_full_disk_is_told(project: Path) -> None:
@@ -131,12 +130,12 @@ def write_to_a_full_disk(_: object, sandbox: Sandbox) -> None:
 
 
 def test_a_full_disk_in_another_process_is_told() -> None:
-    working = each_chunk(write_to_a_full_disk, [[1]] * WORTH_PROCESSES, are_many=True, what="write")
+    working = each_chunk(write_to_a_full_disk, [[1]] * MIN_FILES_FOR_PROCESSES, are_many=True, what="write")
     with pytest.raises(OSError, match="No space left") as caught, working as results:
         list(results)
     fault = explain_fault(caught.value)
     assert fault is not None
-    assert "make room on the disk" in fault.hint
+    assert "Free some disk space" in fault.hint
 
 
 def test_what_is_no_trouble_with_a_file_is_a_bug() -> None:

@@ -97,7 +97,7 @@ def test_the_card_and_the_report_are_in_local_time(abroad: Path) -> None:
     report = abroad / "work" / "report"
     created = json.loads((report / "report.json").read_text("utf-8"))["created"]
     assert created.endswith("+00:00")
-    assert f"- Made {shown(created)}\n" in (report / "card.md").read_text("utf-8")
+    assert f"- Created {shown(created)}\n" in (report / "card.md").read_text("utf-8")
     assert shown(created) in (report / "report.html").read_text("utf-8")
 
 

@@ -42,11 +42,11 @@ def test_in_a_file_it_is_plain_columns(capsys: pytest.CaptureFixture[str]) -> No
     assert f"test_recall [x]: {NOTE}" in told
     assert "\x1b" not in told
     assert told.endswith(
-        "against version 3 on 114 cases: only this one right 4, only the champion right 6 "
+        "against version 3 on 114 cases: only this one correct 4, only the champion 6 "
         "(McNemar p = 0.754)\n"
         "gain in AUC +0.0100 [-0.0200, +0.0400] (DeLong)\n"
-        "edition eeeeeeee: 12 bundles were looked at on it\n"
-        "mind: it wears out\n"
+        "edition eeeeeeee: 12 bundles were evaluated on it\n"
+        "warning: it wears out\n"
     )
 
 
@@ -59,4 +59,4 @@ def test_on_a_terminal_it_is_a_table(capsys: pytest.CaptureFixture[str], monkeyp
     assert "refused" in told
     assert "test_recall [x]" in told
     assert "need n >= 640" in told
-    assert "mind: it wears out" in told
+    assert "warning: it wears out" in told

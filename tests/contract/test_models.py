@@ -7,16 +7,16 @@ import pickle
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medloop.bundle.export_table import check_parity, run_graph, table_graph
+from medloop.bundle.export.estimator_onnx import check_parity, run_graph, table_graph
 from medloop.errors import UnknownName, UserError
-from medloop.models import MODELS, find_model, hyperparameters
+from medloop.models import MODELS, Model, find_model, hyperparameters
 from medloop.models.estimator import read_estimator, write_estimator
 from medloop.models.pipeline import model_frame, table_pipeline
 from medloop.prepare.table import Inputs, TablePreparer
@@ -70,7 +70,7 @@ def parity(pipeline: Any, preparer: TablePreparer, inputs: Inputs, name: str) ->
 @every_model
 def test_an_entry_explains_itself_and_has_defaults_that_fit(name: str) -> None:
     model = find_model(name)
-    assert model.says.endswith(".")
+    assert model.summary.endswith(".")
     assert hyperparameters(name, model.defaults) == model.defaults == hyperparameters(name, {})
 
 
@@ -93,13 +93,13 @@ def test_it_exports_within_the_bound(name: str, classes: int) -> None:
 
 @every_model
 @pytest.mark.parametrize("columns", [NUMBERS, ("side",)])
-def test_it_exports_whatever_kinds_of_columns_there_are(name: str, columns: tuple[str, ...]) -> None:
+def test_it_exports_any_combination_of_column_kinds(name: str, columns: tuple[str, ...]) -> None:
     pipeline, preparer, inputs, _ = learned(name, columns=columns)
     assert parity(pipeline, preparer, inputs, name) <= BOUND
 
 
 @every_model
-def test_it_answers_alike_for_rows_that_it_never_saw(name: str) -> None:
+def test_onnx_agrees_on_unseen_rows(name: str) -> None:
     pipeline, preparer, _, _ = learned(name)
     rows, _ = rows_of(2, count=200, seed=9)
     odd = {"age": 1e6, "area": None, "side": "elsewhere", "stage (TNM)": None}
@@ -137,9 +137,9 @@ def test_an_estimator_with_a_strange_type_is_not_loaded(tmp_path: Path) -> None:
     pipeline, *_ = learned.__wrapped__("decision_tree")
     pipeline.steps.append(("stranger", Stranger()))
     write_estimator(pipeline, tmp_path / "estimator.skops")
-    with pytest.raises(UserError, match="only scikit-learn's and NumPy's types") as caught:
+    with pytest.raises(UserError, match="types other than those of scikit-learn and NumPy") as caught:
         read_estimator(tmp_path / "estimator.skops")
-    assert "Stranger" in caught.value.found
+    assert "Stranger" in caught.value.problem
 
 
 @pytest.mark.parametrize("name", [name for name in TABLE_MODELS if len(find_model(name).defaults) > 1])
@@ -151,17 +151,24 @@ def test_one_slip_in_a_hyperparameter_is_refused_with_the_name_that_was_meant(na
     typed = data.draw(slips(meant).filter(lambda word: word not in known and len(word) > 1))
     with pytest.raises(UnknownName) as caught:
         hyperparameters(name, {typed: 1})
-    assert f"model ({name})" in caught.value.found
+    assert f"model ({name})" in caught.value.problem
     assert caught.value.near is not None
     assert are_one_slip_apart(typed.casefold(), caught.value.near.casefold())
 
 
 @every_model
-@pytest.mark.parametrize("value", ["many", [1], {"a": 1}, float("nan"), float("inf"), -1, True])
-def test_a_hyperparameter_that_cannot_be_meant_is_refused_by_name(name: str, value: Any) -> None:
+def test_a_value_that_does_not_fit_is_refused_by_name(name: str) -> None:
+    kinds = get_type_hints(find_model(name).build, include_extras=True)
     for key in find_model(name).defaults:
-        with pytest.raises(UserError, match=rf"model\.{key} must fit {name}"):
-            hyperparameters(name, {key: value})
+        inner = {kinds[key], *get_args(kinds[key])}
+        refused: list[Any] = [[1], {"a": 1}, float("nan"), float("inf")]
+        refused += [] if bool in inner else [True]
+        refused += [] if str in inner else ["many"]
+        # A plain number may be negative; the others have their bounds.
+        refused += [] if kinds[key] in (int, float) else [-1]
+        for value in refused:
+            with pytest.raises(UserError, match=rf"model\.{key} of {name} is "):
+                hyperparameters(name, {key: value})
 
 
 @every_model
@@ -169,8 +176,43 @@ def test_numbers_written_as_yaml_reads_them_are_taken(name: str) -> None:
     for key, default in find_model(name).defaults.items():
         if isinstance(default, float):
             assert hyperparameters(name, {key: "1e-1"})[key] == 0.1
-        elif isinstance(default, int):
+        elif isinstance(default, int) and not isinstance(default, bool):
             assert hyperparameters(name, {key: 3.0})[key] == 3
+
+
+def every_kind(*, seed: int, shrink: bool = False, shape: Literal["round", "flat"] = "round", offset: float = 0) -> Any:
+    """An entry whose hyperparameters are a boolean, a choice and a signed number."""
+    return seed, shrink, shape, offset
+
+
+@pytest.fixture
+def own_entry(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(MODELS, "own", Model(every_kind, "table"))
+    return "own"
+
+
+def test_a_hyperparameter_may_be_a_boolean_a_choice_or_a_signed_number(own_entry: str) -> None:
+    wanted = {"shrink": True, "shape": "flat", "offset": -2.5}
+    assert hyperparameters(own_entry, wanted) == wanted
+    assert hyperparameters(own_entry, {}) == {"shrink": False, "shape": "round", "offset": 0}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("shrink", 1, "a valid boolean"),
+        ("shrink", "yes", "a valid boolean"),
+        ("shape", "square", "'round' or 'flat'"),
+        ("shape", True, "'round' or 'flat'"),
+        ("offset", True, "a valid number"),
+        ("offset", "far", "a valid number"),
+    ],
+)
+def test_the_message_names_what_is_accepted(own_entry: str, key: str, value: Any, reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        hyperparameters(own_entry, {key: value})
+    assert f"model.{key} of own is {value!r}, which is not accepted: {reason}" in caught.value.problem
+    assert caught.value.hint == "Correct it in params.yaml."
 
 
 @given(typed=st.sampled_from(TABLE_MODELS).flatmap(slips).filter(lambda word: word not in MODELS))
@@ -183,8 +225,8 @@ def test_one_slip_in_a_model_is_refused_with_the_name_that_was_meant(typed: str)
 
 
 def test_export_warns_of_nothing() -> None:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         pipeline, preparer, inputs, _ = learned.__wrapped__("svc")
         parity(pipeline, preparer, inputs, "svc")
-    assert [str(one.message) for one in told] == []
+    assert [str(one.message) for one in warned] == []

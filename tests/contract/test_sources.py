@@ -2,94 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from medloop.data import SOURCES, manifest, read_source
-from medloop.data.phantom import PhantomSpec, write
 from medloop.errors import UnknownName, UserError
 from medloop.recipe import DataSection
 from tests.slips import are_one_slip_apart, slips
-from tests.tables import LABEL, clinic, places, write_csv
+from tests.source_examples import Example, Order
+from tests.tables import places
 
-Order = Callable[[Sequence[Any]], Iterable[Any]]
-CLASSES = ("nodule", "normal")
-COUNT = 8
-
-
-def pictures(folder: Path, order: Order) -> list[tuple[str, str]]:
-    """Files of two classes, written in this order; no two alike."""
-    written = []
-    for number in order(range(COUNT)):
-        name = f"{CLASSES[number % 2]}/{number:02d}.png"
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        grey = np.random.default_rng(number).integers(0, 255, (12, 10), dtype=np.uint8)
-        Image.fromarray(grey).save(folder / name)
-        written.append((name, CLASSES[number % 2]))
-    return written
+TESTS = Path(__file__).parents[1] / "data" / "sources"
 
 
-def make_csv(folder: Path, order: Order) -> dict[str, Any]:
-    table = clinic(COUNT)
-    return {
-        "path": str(write_csv(table.iloc[list(order(range(COUNT)))], folder)),
-        "label": LABEL,
-        "patient": "patient",
-    }
+def _examples() -> Iterator[tuple[str, Example]]:
+    """Yield the examples that the test files of the sources bring, by the name of the source."""
+    for file in sorted(TESTS.glob("test_*.py")):
+        module = importlib.import_module(f"tests.data.sources.{file.stem}")
+        yield from getattr(module, "EXAMPLES", {}).items()
 
 
-def make_wisconsin(folder: Path, order: Order) -> dict[str, Any]:
-    return {}
-
-
-def make_folder(folder: Path, order: Order) -> dict[str, Any]:
-    pictures(folder / "pictures", order)
-    return {"path": str(folder / "pictures")}
-
-
-def make_csv_images(folder: Path, order: Order) -> dict[str, Any]:
-    table = pd.DataFrame(pictures(folder, order), columns=["file", "finding"])
-    return {"path": str(write_csv(table, folder)), "image": "file", "label": "finding"}
-
-
-def make_dicom(folder: Path, order: Order) -> dict[str, Any]:
-    spec = PhantomSpec(kind="chest_ct", patients=4, slices=(1, 1), size=32, format="dicom")
-    write(spec, folder / "phantoms")
-    return {"path": str(folder / "phantoms")}
-
-
-def make_medmnist(folder: Path, order: Order) -> dict[str, Any]:
-    arrays = {}
-    for part, count in {"train": 4, "val": 2, "test": 2}.items():
-        rng = np.random.default_rng(count)
-        arrays[f"{part}_images"] = rng.integers(0, 255, (count, 28, 28), dtype=np.uint8)
-        arrays[f"{part}_labels"] = (np.arange(count) % 2).reshape(-1, 1).astype(np.uint8)
-    arrays["train_images"] += np.arange(4, dtype=np.uint8).reshape(-1, 1, 1)
-    np.savez(folder / "set.npz", **arrays)
-    return {"path": str(folder / "set.npz")}
-
-
-def make_phantoms(folder: Path, order: Order) -> dict[str, Any]:
-    return {"phantom": {"patients": 4, "slices": 1, "size": 32}}
-
-
-EXAMPLES: dict[str, Callable[[Path, Order], dict[str, Any]]] = {
-    "csv": make_csv,
-    "wisconsin": make_wisconsin,
-    "folder": make_folder,
-    "csv_images": make_csv_images,
-    "dicom": make_dicom,
-    "medmnist": make_medmnist,
-    "phantoms": make_phantoms,
-}
+EXAMPLES = dict(_examples())
 every_source = pytest.mark.parametrize("name", list(EXAMPLES))
 
 
@@ -110,7 +49,7 @@ def test_every_source_has_an_example() -> None:
 
 @every_source
 def test_an_entry_explains_itself(name: str) -> None:
-    assert SOURCES[name].says.endswith(".")
+    assert SOURCES[name].summary.endswith(".")
 
 
 @every_source

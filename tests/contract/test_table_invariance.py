@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medloop.audit.table import audit_table
+from medloop.audit.tables.checks import audit_table
 from medloop.data import manifest
 from medloop.data.split import split_cases
 from medloop.prepare.prepared_table import write_prepared

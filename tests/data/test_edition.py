@@ -63,9 +63,10 @@ def test_later_cases_change_nothing(edition: Edition, cases: pd.DataFrame, tmp_p
 def test_a_changed_test_row_is_refused_by_its_id(column: str, edition: Edition, cases: pd.DataFrame) -> None:
     name = max(edition.cases)
     cases.loc[cases["case_id"] == name, column] = "changed"
-    with pytest.raises(UserError, match="must stay as they were locked") as caught:
+    with pytest.raises(UserError, match="have changed or are missing") as caught:
         locked(edition, cases)
-    assert caught.value.found == f"1 changed or missing, such as {name}"
+    assert caught.value.problem.startswith("1 of the ")
+    assert name in caught.value.problem
 
 
 def test_a_test_row_that_is_gone_is_refused_by_its_id(edition: Edition, cases: pd.DataFrame) -> None:
@@ -120,7 +121,7 @@ def test_an_edition_that_was_edited_is_refused(edition: Edition, tmp_path: Path)
     content = json.loads(path.read_text())
     content["cases"].popitem()
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"edition.json must be as it was locked"):
+    with pytest.raises(UserError, match=r"edition\.json was changed"):
         read_edition(path)
 
 

@@ -9,22 +9,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medloop.prepare.decode import DEFAULT_LIMITS, pixel_hash
-from medloop.prepare.examine import FIRST_READ, UNREADABLE, Examiner, read_image
-from medloop.prepare.parallel import WORTH_PROCESSES
-from medloop.prepare.sandbox import Sandbox
+from medloop.decode.examine import FIRST_READ, UNREADABLE, Examiner, read_image
+from medloop.decode.parallel import MIN_FILES_FOR_PROCESSES
+from medloop.decode.pool import Sandbox
+from medloop.decode.raster import DEFAULT_LIMITS, pixel_hash
 from medloop.storage import sha256_file
+from tests.decode.picture_files import animated_png, huge_png, png
 from tests.image_files import picture, read_images, write_classes, write_picture
-from tests.prepare.picture_files import animated_png, huge_png, png
 
 BROKEN = {
-    "empty.png": (b"", "an empty file"),
-    "text.png": (b"hello there, no image", "a text file"),
-    "page.jpg": (b"<!doctype html><html></html>", "an HTML page"),
-    "cut.png": (png(picture(1))[:-40], "a PNG file that is cut off or damaged"),
-    "film.png": (animated_png(10_000), "more than one frame"),
-    "huge.png": (huge_png(13_300, 13_300), "13,300 x 13,300 pixels"),
-    "paper.pdf": (b"%PDF-1.7 ...", "a PDF document"),
+    "empty.png": (b"", "The file is empty"),
+    "text.png": (b"hello there, no image", "The file is a text file"),
+    "page.jpg": (b"<!doctype html><html></html>", "The file is an HTML page"),
+    "cut.png": (png(picture(1))[:-40], "The PNG file is cut off or damaged"),
+    "film.png": (animated_png(10_000), "The file has more than one frame"),
+    "huge.png": (huge_png(13_300, 13_300), "The image has 13,300 x 13,300 pixels, more than the 64,000,000 allowed"),
+    "paper.pdf": (b"%PDF-1.7 ...", "The file is a PDF document"),
 }
 
 
@@ -78,7 +78,7 @@ def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
 
 
 def test_many_files_in_many_processes_give_what_one_process_gives(tmp_path: Path) -> None:
-    half = WORTH_PROCESSES // 2 + 1
+    half = MIN_FILES_FOR_PROCESSES // 2 + 1
     scans = write_classes(tmp_path / "scans", each=half)
     (scans / "tumour" / "broken.png").write_bytes(b"broken")
     cases = read_images(tmp_path / "p", source="folder", path=str(scans))
@@ -92,18 +92,10 @@ def test_a_file_that_goes_away_meanwhile_is_set_aside(tmp_path: Path) -> None:
     write_picture(tmp_path / "here.png", 1)
     with Sandbox() as sandbox:
         found = Examiner(root=str(tmp_path))(["here.png", "gone.png"], sandbox)
-    assert (found.rows, found.frames) == (2, (0, 0))
-    assert found.lists["quarantined"] == (None, UNREADABLE)
-    assert found.lists["file_sha256"] == (sha256_file(tmp_path / "here.png"), None)
-    assert not found.hashes
-
-
-def test_the_hashes_of_readable_files_travel_as_one_text(tmp_path: Path) -> None:
-    paths = [write_picture(tmp_path / f"{number}.png", number) for number in range(3)]
-    with Sandbox() as sandbox:
-        found = Examiner(root=str(tmp_path))([path.name for path in paths], sandbox)
-    assert found.hashes["file_sha256"] == "".join(map(sha256_file, paths))
-    assert not set(found.hashes) & set(found.lists)
+    assert [file.frames for file in found] == [0, 0]
+    facts = [file.facts[0] for file in found]
+    assert [one.quarantined for one in facts] == [None, UNREADABLE]
+    assert [one.file_sha256 for one in facts] == [sha256_file(tmp_path / "here.png"), None]
 
 
 @pytest.mark.parametrize("size", [0, 1, FIRST_READ - 1, FIRST_READ, FIRST_READ + 1, 5 * FIRST_READ + 7])
@@ -121,5 +113,5 @@ def test_a_file_too_large_for_an_image_is_hashed_but_not_loaded(tmp_path: Path) 
     assert read_image(str(scans / "normal" / "large.png")) == size
     cases = read_images(tmp_path / "p", source="folder", path=str(scans))
     row = cases[cases["bytes"] == size].iloc[0]
-    assert row["quarantined"] == f"{size:,} bytes"
+    assert row["quarantined"] == f"The file has {size:,} bytes"
     assert row["file_sha256"] == hashlib.sha256(bytes(size)).hexdigest()

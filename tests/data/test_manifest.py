@@ -20,7 +20,7 @@ def cases(tmp_path: Path) -> pd.DataFrame:
 
 def small(**columns: object) -> pd.DataFrame:
     fixed = {"case_id": ["b", "a"], "label": ["n", "p"], "source": "test", "file_sha256": ["1", "2"]}
-    return manifest.completed(pd.DataFrame({**fixed, **columns}))
+    return manifest.complete_manifest(pd.DataFrame({**fixed, **columns}))
 
 
 def test_the_fixed_columns_come_first_and_cases_in_the_order_of_their_ids() -> None:
@@ -32,12 +32,12 @@ def test_the_fixed_columns_come_first_and_cases_in_the_order_of_their_ids() -> N
 
 
 def test_no_cases_are_an_error() -> None:
-    with pytest.raises(UserError, match="at least one case"):
-        manifest.completed(pd.DataFrame({"case_id": []}))
+    with pytest.raises(UserError, match="has no cases"):
+        manifest.complete_manifest(pd.DataFrame({"case_id": []}))
 
 
 def test_a_repeated_case_is_an_error() -> None:
-    with pytest.raises(UserError, match="key of its own"):
+    with pytest.raises(UserError, match="used by several cases"):
         small(case_id=["a", "a"])
 
 

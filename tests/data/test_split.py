@@ -23,7 +23,7 @@ QUICK = settings(deadline=None, max_examples=20)
 def cases_of(labels: list[str], patients: list[str | None] | None = None) -> pd.DataFrame:
     names = [case_id("test", str(number)) for number in range(len(labels))]
     columns = {"case_id": names, "label": labels, "patient_id": patients or [None] * len(labels)}
-    return manifest.completed(pd.DataFrame({**columns, "source": "test", "file_sha256": names}))
+    return manifest.complete_manifest(pd.DataFrame({**columns, "source": "test", "file_sha256": names}))
 
 
 def split(cases: pd.DataFrame, *, folds: int = 2, **options: Any) -> pd.DataFrame:
@@ -216,21 +216,21 @@ def test_a_smoke_run_takes_a_fifth_of_each_class() -> None:
 
 @pytest.mark.parametrize(("rare", "folds"), [(1, 2), (5, 10), (9, 10)])
 def test_too_few_groups_of_a_class_are_refused_with_numbers(rare: int, folds: int) -> None:
-    with pytest.raises(UserError, match=f"at least {folds} patients or groups") as caught:
+    with pytest.raises(UserError, match=f"{folds} folds need at least {folds}") as caught:
         split(cases_of(["n"] * 100 + ["p"] * rare), folds=folds)
-    assert "in the rarest class" in caught.value.found
+    assert "The rarest class has" in caught.value.problem
     assert "split.folds" in caught.value.hint
 
 
 @pytest.mark.parametrize(("count", "test"), [(2, 0.2), (30, 0.01)])
 def test_a_class_without_a_test_case_is_refused_with_numbers(count: int, test: float) -> None:
-    with pytest.raises(UserError, match="must have cases in the test set") as caught:
+    with pytest.raises(UserError, match="has none in the test set") as caught:
         split(cases_of(["n"] * 200 + ["p"] * count), test=test)
-    assert caught.value.found == f"none of a class with {count} cases"
+    assert f"A class with {count} cases" in caught.value.problem
 
 
 def test_one_patient_with_all_cases_of_a_class_is_refused() -> None:
-    with pytest.raises(UserError, match="at least 2 patients"):
+    with pytest.raises(UserError, match="need at least 2"):
         split(cases_of(["n", "p"] * 20, [None, "the same"] * 20))
 
 

@@ -20,7 +20,7 @@ def cases_of(count: int, **columns: Any) -> pd.DataFrame:
     names = [case_id("test", str(number)) for number in range(count)]
     labels = ["ab"[number % 2] for number in range(count)]
     table = pd.DataFrame({"case_id": names, "label": labels, **columns}, dtype=object)
-    return manifest.completed(table.assign(source="test", file_sha256=names))
+    return manifest.complete_manifest(table.assign(source="test", file_sha256=names))
 
 
 def facts_of(cases: pd.DataFrame, *, smoke: bool = False, **section: Any) -> dict[str, Any]:

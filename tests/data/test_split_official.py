@@ -26,7 +26,7 @@ def cases_of(rows: Rows) -> pd.DataFrame:
     """Cases of a label, an official part and a patient."""
     names = [case_id("test", str(number)) for number in range(len(rows))]
     table = pd.DataFrame(rows, columns=["label", "given", "patient_id"], dtype=object)
-    return manifest.completed(table.assign(case_id=names, source="test", file_sha256=names))
+    return manifest.complete_manifest(table.assign(case_id=names, source="test", file_sha256=names))
 
 
 def official(counts: dict[str, int]) -> Rows:
@@ -148,5 +148,5 @@ def test_a_changed_test_file_is_refused() -> None:
     cases = cases_of(official({"train": 20, "test": 8}))
     edition = edition_of(cases, split(cases), section, smoke=False)
     cases.loc[cases["given"] == "test", "file_sha256"] = np.array(["0" * 64] * 8)
-    with pytest.raises(UserError, match="must stay as they were locked"):
+    with pytest.raises(UserError, match="have changed or are missing"):
         locked_cases(edition, cases, section, smoke=False)

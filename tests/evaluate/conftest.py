@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.evaluate import described
-from tests.evaluate.described import Told, told
+from tests.evaluate.described import ReportedProject, reported
 
 
 @pytest.fixture(scope="session")
@@ -24,25 +24,25 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def tuned_table(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return told(tmp_path_factory, described.make_tuned_table)
+def tuned_table(tmp_path_factory: pytest.TempPathFactory) -> ReportedProject:
+    return reported(tmp_path_factory, described.make_tuned_table)
 
 
 @pytest.fixture(scope="session")
-def classes_table(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return told(tmp_path_factory, described.make_classes_table)
+def classes_table(tmp_path_factory: pytest.TempPathFactory) -> ReportedProject:
+    return reported(tmp_path_factory, described.make_classes_table)
 
 
 @pytest.fixture(scope="session")
-def listed_images(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return told(tmp_path_factory, described.make_listed_images)
+def listed_images(tmp_path_factory: pytest.TempPathFactory) -> ReportedProject:
+    return reported(tmp_path_factory, described.make_listed_images)
 
 
 @pytest.fixture(scope="session")
-def foldered_images(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return told(tmp_path_factory, described.make_foldered_images)
+def foldered_images(tmp_path_factory: pytest.TempPathFactory) -> ReportedProject:
+    return reported(tmp_path_factory, described.make_foldered_images)
 
 
 @pytest.fixture(scope="session")
-def phantom_heads(finished_pictures: Path) -> Told:
-    return Told(finished_pictures)
+def phantom_heads(finished_pictures: Path) -> ReportedProject:
+    return ReportedProject(finished_pictures)

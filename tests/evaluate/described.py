@@ -1,4 +1,4 @@
-"""Five small projects that differ in all that a report describes: their parts, their training and their choices."""
+"""Small projects that differ in everything a report describes: partitions, training and selection."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Make = Callable[[Path], Path]
 
 
 @dataclass(frozen=True)
-class Told:
-    """A finished project and all that its report says."""
+class ReportedProject:
+    """A finished project with the texts of its report."""
 
     folder: Path
 
@@ -53,21 +53,21 @@ class Told:
         return values
 
     def text(self, name: str) -> str:
-        """One file as it reads."""
+        """Return the text of one file."""
         return unescape((self.work / "report" / name).read_text("utf-8"))
 
     @property
     def whole(self) -> str:
-        """All four files, without the pictures of the page."""
+        """All four files, without the images of the page."""
         return "\n".join(re.sub(r"data:image/[^\"]+", "", self.text(name)) for name in FILES)
 
     def line(self, name: str) -> str:
-        """What the card says under `How it was made`."""
+        """Return a line of the section `Provenance` of the card."""
         (line,) = re.findall(rf"^- {name}: (.*)$", self.text("card.md"), re.M)
         return str(line)
 
     def item(self, file: str, number: str) -> str:
-        """What a reporting table says to an item."""
+        """Return the text of an item of a checklist."""
         (row,) = re.findall(rf"^\| {number} \| .*? \| .*? \| (.*) \|$", self.text(file), re.M)
         return str(row)
 
@@ -168,5 +168,5 @@ def picture(rng: np.random.Generator, *, size: int) -> bytes:
     return bytes(cv2.imencode(".png", pixels)[1])
 
 
-def told(factory: pytest.TempPathFactory, make: Make) -> Told:
-    return Told(made_once(factory, make.__name__.removeprefix("make_"), make))
+def reported(factory: pytest.TempPathFactory, make: Make) -> ReportedProject:
+    return ReportedProject(made_once(factory, make.__name__.removeprefix("make_"), make))

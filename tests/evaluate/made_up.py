@@ -1,4 +1,4 @@
-"""Test cases with made-up answers, for what is told of them."""
+"""Invented test cases with predictions, for the figures of a report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from medloop.bundle.decide import Answers, Decider, Outliers
 from medloop.case import Case
-from medloop.evaluate.figures import Measured
+from medloop.evaluate.figures.scores import Measured
 from medloop.metrics.view import one_hot, positive_view
 
 TWO = ("no", "yes")
@@ -17,14 +17,14 @@ NEAR = Outliers(mean=np.zeros(1), precision=np.eye(1), limit=3.0)
 
 
 def decider(*, classes: Sequence[str] = TWO, positive: Sequence[str] = ("yes",), **values: Any) -> Decider:
-    """A decider at the threshold 0.5 whose sets hold what has at least half of the probability."""
+    """Return a decider with threshold 0.5 whose conformal sets contain classes with a probability of at least 0.5."""
     settled: dict[str, Any] = {"threshold": 0.5 if positive else None, "temperature": 1.0, "conformal_alpha": 0.1}
     settled |= {"conformal": (0.5,) * len(classes), "outliers": NEAR}
     return Decider(classes=tuple(classes), positive=tuple(positive), **{**settled, **values})
 
 
 def measured(y: Any, shares: Any, *, judge: Decider | None = None, groups: Sequence[str] | None = None) -> Measured:
-    """The cases as measure_bundle gives them; shares are of the positive class of two, or a column a class."""
+    """Return what measure_bundle returns; shares are of the positive class of two, or one column for each class."""
     table = np.asarray(shares, dtype=np.float64)
     table = np.column_stack([1 - table, table]) if table.ndim == 1 else table
     judge, y = judge or decider(), np.asarray(y)
@@ -46,7 +46,7 @@ def measured(y: Any, shares: Any, *, judge: Decider | None = None, groups: Seque
 
 
 def drawn(n: int = 200, *, seed: int = 0, prevalence: float = 0.4) -> tuple[Any, Any]:
-    """Truths and calibrated shares of the positive class."""
+    """Return true classes and calibrated probabilities of the positive class."""
     rng = np.random.default_rng(seed)
     share = rng.beta(2 * prevalence, 2 * (1 - prevalence), n)
     return (rng.random(n) < share).astype(np.int64), share

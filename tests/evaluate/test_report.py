@@ -1,4 +1,4 @@
-"""The report says of the bundle what can be counted again from the test cases."""
+"""The report holds what can be counted again from the test cases."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from medloop.bundle.predictor import Predictor
 from medloop.case import Case
 from medloop.data.manifest import case_of
 from medloop.errors import UserError
-from medloop.evaluate.card import card
-from medloop.evaluate.figures import flat, fold_figures, measure_bundle
-from medloop.evaluate.limits import limits
-from medloop.evaluate.page import report_page
-from medloop.evaluate.report import defined, evaluate_bundle
+from medloop.evaluate.figures.scores import flat_scores, fold_figures, measure_bundle
+from medloop.evaluate.report import evaluate_bundle, replace_nan
+from medloop.evaluate.statements.limits import limits
+from medloop.evaluate.write.card import card
+from medloop.evaluate.write.page import report_page
 from medloop.metrics import METRICS
 from medloop.recipe import EvaluateSection
 
@@ -80,7 +80,7 @@ def test_every_metric_has_a_value_within_its_interval(report: dict[str, Any]) ->
         assert figure["method"]
 
 
-def test_the_folds_are_told_one_by_one(report: dict[str, Any]) -> None:
+def test_the_folds_are_listed(report: dict[str, Any]) -> None:
     for figure in report["cross_validation"].values():
         assert len(figure["folds"]) == 3
         assert figure["mean"] == pytest.approx(np.mean(figure["folds"]))
@@ -109,7 +109,7 @@ def test_the_card_comes_from_the_report_alone(report: dict[str, Any], folder: Pa
     recall = report["test"]["recall"]
     assert f"| recall | {recall['value']:.3f} [{recall['lower']:.3f}, {recall['upper']:.3f}] | {recall['n']} |" in text
     assert "positive: malignant" in text
-    assert "no claim about new patients" in text
+    assert "performance on new patients is unknown" in text
 
 
 def bounds(value: float | None, lower: float | None, upper: float | None) -> dict[str, Any]:
@@ -121,18 +121,18 @@ def calibrated(slope: Any = (1.0, 0.8, 1.2), shift: Any = (0.0, -0.2, 0.2)) -> d
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"smoke": True}, "can never be promoted"),
         ({"accepted_findings": ["leaking_column"]}, "accepted by name: leaking_column"),
         ({"test": {"recall": {"note": "only 7 positives"}}}, "Based on few cases: recall"),
-        ({"test_groups": {"benign": 100, "malignant": 99}}, "Few independent test cases: 99 of malignant."),
-        ({"test_counts": {"benign": 801, "malignant": 199}}, "A rare class: malignant (19.9%)."),
+        ({"test_groups": {"benign": 100, "malignant": 99}}, "Few independent test cases: 99 malignant."),
+        ({"test_counts": {"benign": 801, "malignant": 199}}, "Rare class: malignant (19.9%)."),
         ({"test_counts": {"benign": 100, "malignant": 0}}, "No test case of malignant"),
-        ({"subgroups": {}}, "No subgroups were looked at"),
-        ({"subgroups": {"sex": {"f": {"counts": {"benign": 50, "malignant": 19}}}}}, "how it does in sex f."),
+        ({"subgroups": {}}, "No subgroups were analysed"),
+        ({"subgroups": {"sex": {"f": {"counts": {"benign": 50, "malignant": 19}}}}}, "assess performance in sex f."),
         ({"beside": {"name": "coin", "gain": {"roc_auc": {"lower": -0.1}}}}, "not shown to rank these cases better"),
-        ({"conformal": {"quantiles": [0.4, 1.0]}}, "always holds malignant"),
+        ({"conformal": {"quantiles": [0.4, 1.0]}}, "always contains malignant"),
         (
             {"test": calibrated(slope=(0.6, 0.4, 0.8))},
             "Poorly calibrated: over-confident (calibration slope 0.600 [0.400",
@@ -146,18 +146,18 @@ def calibrated(slope: Any = (1.0, 0.8, 1.2), shift: Any = (0.0, -0.2, 0.2)) -> d
             {"test": {"accuracy": bounds(0.63, 0.6, 0.66)}},
             "not shown to be above that of always deciding benign (0.628)",
         ),
-        ({"facts": {"evaluate": {"edition": "another"}}}, "and tested on edition another: it may have learned"),
-        ({"patients_known": True, "cases_without_patient": 3}, "3 of the 113 test cases name no patient"),
+        ({"facts": {"evaluate": {"edition": "another"}}}, "but tested on edition another: it may have been trained"),
+        ({"patients_known": True, "cases_without_patient": 3}, "3 of the 113 test cases have no patient ID"),
     ],
 )
-def test_the_limits_say_what_the_report_is_not(report: dict[str, Any], change: dict[str, Any], said: str) -> None:
+def test_each_limitation_is_stated(report: dict[str, Any], change: dict[str, Any], sentence: str) -> None:
     large = {"benign": 500, "malignant": 500}
     sound = {"test_counts": large, "test_groups": large, "subgroups": {"sex": {"f": {"counts": large}}}}
-    assert not any(said in sentence for sentence in limits({**report, "test": {}, **sound}))
-    assert any(said in sentence for sentence in limits({**report, **sound, **change}))
+    assert not any(sentence in one for one in limits({**report, "test": {}, **sound}))
+    assert any(sentence in one for one in limits({**report, **sound, **change}))
 
 
-def test_known_patients_are_no_limit(report: dict[str, Any]) -> None:
+def test_known_patients_are_no_limitation(report: dict[str, Any]) -> None:
     assert not any("new patients" in sentence for sentence in limits({**report, "patients_known": True}))
 
 
@@ -194,8 +194,8 @@ def test_the_same_bundle_gives_the_same_report(
     groups = [case.case_id for case in cases]
     bundle, study = finished / "work" / "bundle", report["study"]
     section = EvaluateSection(draws=100)
-    told = {"study": study, "looks": report["looks"], "edition": report["edition"]}
-    evaluate_bundle(bundle, cases, groups, section, accepted=[], **told, folder=tmp_path / "again")
+    options = {"study": study, "looks": report["looks"], "edition": report["edition"]}
+    evaluate_bundle(bundle, cases, groups, section, accepted=[], **options, folder=tmp_path / "again")
     for name in ("report.json", "scores.json", "card.md", "report.html", "tripod_ai.md", "plots/roc.png"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
     evaluate_bundle(bundle, cases[::-1], groups[::-1], section, accepted=[], folder=tmp_path / "b")
@@ -206,15 +206,13 @@ def test_the_same_bundle_gives_the_same_report(
 
 def test_cases_of_another_class_are_refused(predictor: Predictor, cases: list[Case]) -> None:
     strange = Case(case_id="x", label="cyst", source="x", values=cases[0].values)
-    with pytest.raises(UserError, match="found: cyst"):
+    with pytest.raises(UserError, match="labels that the bundle does not know: cyst"):
         measure_bundle(predictor, [strange], ["x"])
-    with pytest.raises(UserError, match="found: no test cases"):
+    with pytest.raises(UserError, match="There are no test cases"):
         measure_bundle(predictor, [], [])
 
 
-def test_a_test_set_of_one_class_is_told_as_undefined_and_not_as_a_crash(
-    finished: Path, cases: list[Case], tmp_path: Path
-) -> None:
+def test_a_test_set_of_one_class_has_undefined_metrics(finished: Path, cases: list[Case], tmp_path: Path) -> None:
     benign = [case for case in cases if case.label == "benign"][:5]
     groups = [case.case_id for case in benign]
     folder = tmp_path / "report"
@@ -235,9 +233,9 @@ def test_folds_where_a_figure_is_undefined_are_left_out_of_its_mean() -> None:
     assert set(figures) == {"recall", "roc_auc"}
     assert figures["recall"]["mean"] == pytest.approx(0.75)
     assert figures["recall"]["note"] == "undefined in 1 of 3 folds"
-    assert np.isnan(flat({}, figures)["cv_roc_auc_mean"])
+    assert np.isnan(flat_scores({}, figures)["cv_roc_auc_mean"])
 
 
-def test_what_is_not_a_number_becomes_null() -> None:
+def test_nan_and_infinity_become_null() -> None:
     content = {"a": [float("nan"), 1.0], "b": {"c": float("inf")}, "d": "text", "e": (1, None)}
-    assert defined(content) == {"a": [None, 1.0], "b": {"c": None}, "d": "text", "e": [1, None]}
+    assert replace_nan(content) == {"a": [None, 1.0], "b": {"c": None}, "d": "text", "e": [1, None]}

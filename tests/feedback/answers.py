@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from PIL import Image
 
 from medloop.case import Prediction, Row
 from medloop.feedback import Answered
+from medloop.feedback.journal.chain import Signer, load_signer
+from medloop.feedback.operations import Operation
 from medloop.feedback.store import Feedback
+from medloop.settings import FeedbackSettings
 
 CLASSES = ("clear", "disc", "ring")
 
@@ -69,3 +73,14 @@ def kept_png(feedback: Feedback, prediction_id: str) -> bytes | None:
     found = feedback.input_of(stored)
     assert not isinstance(found, dict)
     return found
+
+
+def signer_of(root: Path) -> Signer:
+    """The journal's key of the store in this folder."""
+    return load_signer(FeedbackSettings(), root / "feedback.key", begun=True, stateless=False)
+
+
+def spooled_line(operation: Operation, signer: Signer) -> bytes:
+    """An operation as a line of the spool."""
+    line = operation.to_line()
+    return f"{signer.text(line)} {line}\n".encode()

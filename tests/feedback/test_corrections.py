@@ -11,9 +11,8 @@ import pytest
 from medloop.errors import RejectedInput, UnknownName, UserError
 from medloop.feedback.records import Conflict, NotFound
 from medloop.feedback.store import Feedback
-
-from .answers import kept_png, picture, table
-from .conftest import Open
+from tests.feedback.answers import kept_png, picture, table
+from tests.feedback.conftest import Open
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_the_same_key_gives_the_same_correction(feedback: Feedback, answer: str)
     assert feedback.correct(answer, "ring", "a ring", "Ann", idempotency="k") == first
     assert feedback.correct(answer, "ring", "a ring", "Bob", idempotency="k").id != first.id
     assert feedback.correct(answer, "ring", "a ring", "Ann").id != first.id
-    with pytest.raises(Conflict, match="one correction"):
+    with pytest.raises(Conflict, match="already used for another correction"):
         feedback.correct(answer, "clear", "a ring", "Ann", idempotency="k")
     assert len(feedback.corrections()) == 3
     assert [entry.kind for entry in feedback.journal.entries(after=1)] == ["correction"] * 3
@@ -60,19 +59,19 @@ BAD = ["", "  ", "x" * 1001, "a\x00b", "a\x1b[31mb", "a\u202eb", "a\ud800b", "a\
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_no_text_can_mislead(field: str, text: str, feedback: Feedback, answer: str) -> None:
     fields = {"label": "ring", "reason": "a ring", "who": "Ann", "idempotency": "k", field: text}
-    with pytest.raises(RejectedInput, match="without control characters"):
+    with pytest.raises(RejectedInput, match=r"is empty|characters|several lines|control character"):
         feedback.correct(answer, fields.pop("label"), fields.pop("reason"), fields.pop("who"), **fields)
 
 
 def test_somebody_else_decides_and_once(feedback: Feedback, answer: str) -> None:
     one, other = (feedback.correct(answer, "ring", "a ring", "Ann") for _ in range(2))
     for name in ("Ann", "ann", " ANN ", "Ａnn"):
-        with pytest.raises(Conflict, match="another person"):
+        with pytest.raises(Conflict, match="You made this correction"):
             feedback.review(one.id, "accepted", name)
     assert feedback.review(one.id, "accepted", "Bob", "I see it, too").state == "accepted"
     assert feedback.review(other.id, "rejected", "Bob").state == "rejected"
     for decided in (one, other):
-        with pytest.raises(Conflict, match="decided once"):
+        with pytest.raises(Conflict, match=r"is already (accepted|rejected)"):
             feedback.review(decided.id, "rejected", "Cyd")
     with pytest.raises(NotFound):
         feedback.review("0" * 32, "accepted", "Bob")
@@ -84,7 +83,7 @@ def test_somebody_else_decides_and_once(feedback: Feedback, answer: str) -> None
 def test_a_second_reader_is_a_third_person(feedback: Feedback, answer: str) -> None:
     made = feedback.correct(answer, "ring", "a ring", "Ann")
     assert feedback.review(made.id, "second_reader", "Bob").state == "second_reader"
-    with pytest.raises(Conflict, match="reviewed it already"):
+    with pytest.raises(Conflict, match="already reviewed this correction"):
         feedback.review(made.id, "accepted", "Bob")
     assert feedback.review(made.id, "accepted", "Cyd").state == "accepted"
 
@@ -155,4 +154,4 @@ def test_a_case_whose_input_is_gone_says_so(opened: Open, root: Path) -> None:
     for one in answered:
         feedback.review(feedback.correct(one.prediction.id, "ring", "a ring", "Ann").id, "accepted", "Bob")
     feedback.export_corrections(root / "cases.csv")
-    assert [one["quarantined"] for one in read(root / "cases.csv")] == ["the input is not kept, or not any more"] * 2
+    assert [one["quarantined"] for one in read(root / "cases.csv")] == ["the input was not kept, or has expired"] * 2

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from medloop.errors import UserError
-from medloop.feedback import FeedbackAway, inputs, keeper, open_feedback
+from medloop.feedback import FeedbackAway, inputs, open_feedback
 from medloop.feedback.inputs import RemoteInputs
+from medloop.feedback.outage import background_jobs
 from medloop.settings import FeedbackSettings
 from medloop.storage import list_uris
 from medloop.storage.objects import remove_older, upload
-
-from .answers import kept_png, make_png, picture
-from .conftest import Open
+from tests.feedback.answers import kept_png, make_png, picture
+from tests.feedback.conftest import Open
 
 PLACE = "s3://scans/inputs"
 Put = Callable[[str, bytes], None]
@@ -30,7 +30,7 @@ def url() -> str:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "RETRY_S", 0.05)
+    monkeypatch.setattr(background_jobs, "INTERVAL_S", 0.05)
 
 
 def outbox(root: Path) -> list[Path]:
@@ -58,7 +58,7 @@ def test_inputs_wait_while_the_object_store_is_away(
         away.setenv("AWS_MAX_ATTEMPTS", "1")
         store = RemoteInputs(PLACE, root / "feedback.outbox", days=1)
         address = store.put(make_png())
-        with pytest.raises(UserError, match="object store must answer"):
+        with pytest.raises(UserError, match="The object store failed"):
             store.sync()
         assert store.get(address) == make_png()
     opened(inputs=PLACE).close()
@@ -67,11 +67,11 @@ def test_inputs_wait_while_the_object_store_is_away(
 
 
 def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "OUTBOX", 2)
+    monkeypatch.setattr(inputs, "MAX_WAITING_FILES", 2)
     store = RemoteInputs(PLACE, tmp_path, days=1)
     for number in range(2):
         store.put(make_png(number))
-    with pytest.raises(FeedbackAway, match="find their way"):
+    with pytest.raises(FeedbackAway, match="2 inputs are waiting"):
         store.put(make_png(3))
 
 
@@ -82,7 +82,7 @@ def test_old_objects_go(bucket: Put, tmp_path: Path) -> None:
     assert store.expire() == 0
     assert remove_older(PLACE, datetime.now(UTC) + timedelta(days=1)) == 1
     assert store.get(address) is None
-    assert store.place_of(address) is None
+    assert store.location(address) is None
 
 
 def test_an_input_with_other_bytes_is_not_shown(opened: Open, root: Path) -> None:
@@ -91,7 +91,7 @@ def test_an_input_with_other_bytes_is_not_shown(opened: Open, root: Path) -> Non
     feedback.record([answered])
     (path,) = root.glob("work/inputs/*/*.png")
     path.write_bytes(make_png(7))
-    with pytest.raises(UserError, match="must be as it was"):
+    with pytest.raises(UserError, match="has changed since"):
         kept_png(feedback, answered.prediction.id)
 
 
@@ -103,7 +103,7 @@ def test_an_address_is_never_a_path(tmp_path: Path) -> None:
 
 
 def test_another_place_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"feedback\.inputs must be"):
+    with pytest.raises(UserError, match=r"feedback\.inputs has the unsupported scheme ftp"):
         open_feedback(FeedbackSettings(inputs="ftp://host/inputs"), root=tmp_path)
 
 

@@ -10,13 +10,13 @@ from sqlalchemy import text
 
 from medloop.errors import UserError
 from medloop.feedback import Answered, Slice, open_feedback
-from medloop.feedback.operations import Operation, operation_of
+from medloop.feedback.operations import Operation, prediction_operation
 from medloop.feedback.store import Feedback
 from medloop.settings import FeedbackSettings
 from medloop.storage import sha256_bytes
+from tests.feedback.answers import make_png, make_prediction, picture, signer_of, spooled_line, table
+from tests.feedback.conftest import Open, sqlite_in, tampering
 from tests.loop_project import medloop
-
-from .answers import make_png, make_prediction, picture, table
 
 HASH = "f" * 64
 
@@ -29,7 +29,7 @@ def patient(*seeds: int, keep: bool = True, **changes: Any) -> Answered:
 
 
 def change(feedback: Feedback, statement: str) -> None:
-    with feedback._transactions.database.engine.begin() as connection:
+    with tampering(feedback) as connection:
         connection.execute(text(statement))
 
 
@@ -45,12 +45,12 @@ def test_every_slice_is_kept_in_its_order(feedback: Feedback) -> None:
     assert feedback.journal.verify() == []
 
 
-def test_what_is_not_kept_whole_is_not_given_in_part(feedback: Feedback) -> None:
+def test_what_is_not_kept_whole_is_not_given_in_part(feedback: Feedback, root: Path) -> None:
     answered = patient(1, 2)
     feedback.record([answered])
     stored = feedback.prediction(answered.prediction.id)
     assert stored is not None
-    (place,) = feedback._inputs.folder.glob(f"*/{stored.addresses[1]}.png")
+    (place,) = root.glob(f"work/inputs/*/{stored.addresses[1]}.png")
     place.unlink()
     assert feedback.inputs_of(stored) is None
 
@@ -80,15 +80,19 @@ def test_the_same_slices_are_the_same_input_in_any_order(feedback: Feedback) -> 
     assert states == ["accepted", "second_reader"]
 
 
-def test_a_line_that_an_older_medloop_spooled_is_taken(feedback: Feedback) -> None:
+def test_a_line_that_an_older_medloop_spooled_is_taken(feedback: Feedback, opened: Open, root: Path) -> None:
     answered = picture(None)
-    operation = operation_of(answered, addresses=["a" * 64], keep_row=True, signer=feedback._signer)
+    signer = signer_of(root)
+    operation = prediction_operation(answered, addresses=["a" * 64], keep_row=True, signer=signer)
     assert "patient" not in operation.content
     older = {name: value for name, value in operation.values.items() if name not in ("patient", "slices")}
-    line = Operation(**{**vars(operation), "values": older}).to_line()
-    feedback._delivery.submit([Operation.from_line(line)]).result(30)
-    assert feedback.prediction(answered.prediction.id) is not None
-    assert feedback.journal.verify() == []
+    feedback.close()
+    left = root / "feedback.spool" / "left.jsonl"
+    left.parent.mkdir()
+    left.write_bytes(spooled_line(Operation(**{**vars(operation), "values": older}), signer))
+    again = opened()
+    assert again.prediction(answered.prediction.id) is not None
+    assert again.journal.verify() == []
 
 
 def make_older(feedback: Feedback) -> None:
@@ -100,16 +104,16 @@ def make_older(feedback: Feedback) -> None:
 
 def test_an_older_database_is_brought_up_with_all_it_holds(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("name: old\n", encoding="utf-8")
-    feedback = open_feedback(FeedbackSettings(), root=tmp_path)
+    feedback = open_feedback(sqlite_in(tmp_path), root=tmp_path)
     before = [picture(1), table({"age": 50.0})]
     feedback.record(before)
     make_older(feedback)
     feedback.close()
-    with pytest.raises(UserError, match="form 0003") as refused:
+    with pytest.raises(UserError, match="schema version 0001; 0003 is needed") as refused:
         open_feedback(FeedbackSettings(), root=tmp_path)
     assert "medloop db upgrade" in refused.value.hint
     done = medloop("db", "upgrade", cwd=tmp_path)
-    assert (done.code, done.out) == (0, "the feedback database is of form 0003\n"), done.err
+    assert (done.code, done.out) == (0, "the feedback database has schema version 0003\n"), done.err
     feedback = open_feedback(FeedbackSettings(), root=tmp_path)
     for answered in before:
         stored = feedback.prediction(answered.prediction.id)

@@ -33,7 +33,7 @@ def test_log_loss_agrees_with_scikit_learn(classes: int) -> None:
     assert METRICS["log_loss"](y, p) == pytest.approx(reference.log_loss(y, p), rel=1e-12)
 
 
-def test_a_sure_error_has_a_finite_log_loss() -> None:
+def test_a_certain_error_has_a_finite_log_loss() -> None:
     assert METRICS["log_loss"](np.array([0]), two(np.array([1.0]))) == pytest.approx(-log(np.finfo(float).eps))
 
 
@@ -73,7 +73,7 @@ def test_the_slope_is_that_of_a_logistic_regression(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_intercept_makes_the_mean_right(seed: int) -> None:
+def test_the_intercept_corrects_the_mean(seed: int) -> None:
     y, share = risky(seed)
     shift = METRICS["calibration_intercept"](y, two(share))
     moved = 1 / (1 + np.exp(-(np.log(share / (1 - share)) + shift)))

@@ -78,7 +78,7 @@ def test_the_rows_of_the_confusion_matrix_are_the_truth() -> None:
     assert confusion(TRUTH, DECISION, 2).tolist() == [[3, 2], [1, 4]]
 
 
-def test_the_confusion_matrix_has_room_for_classes_that_do_not_occur() -> None:
+def test_the_confusion_matrix_includes_classes_without_cases() -> None:
     assert confusion([0, 2], [2, 2], 4).tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert confusion([], [], 2).tolist() == [[0, 0], [0, 0]]
 

@@ -34,7 +34,7 @@ def test_predictive_values_at_the_edges() -> None:
 
 @pytest.mark.parametrize("shares", [(90, 0.9, 0.1), (0.9, -0.1, 0.1), (0.9, 0.9, float("nan"))])
 def test_a_share_beyond_one_is_refused(shares: tuple[float, float, float]) -> None:
-    with pytest.raises(UserError, match="from 0 to 1"):
+    with pytest.raises(UserError, match="not from 0 to 1"):
         ppv_at_prevalence(*shares)
 
 
@@ -52,7 +52,7 @@ def test_net_benefit_of_no_cases_is_nan() -> None:
 @pytest.mark.parametrize(
     ("p", "thresholds"), [([0.5, 0.5], [1.0]), ([0.5, 0.5], [-0.1]), ([2.0, -1.0], [0.5]), ([0.5], [0.5])]
 )
-def test_net_benefit_of_other_numbers_is_refused(p: Any, thresholds: Any) -> None:
+def test_net_benefit_of_invalid_numbers_is_refused(p: Any, thresholds: Any) -> None:
     with pytest.raises(UserError):
         net_benefit(np.array([0, 1]), p, thresholds)
 
@@ -70,7 +70,7 @@ def test_risk_of_no_cases_is_an_empty_curve() -> None:
 
 @pytest.mark.parametrize("confidence", [[0.5], [0.5, float("nan")], [[0.5, 0.5]]], ids=["short", "nan", "flat"])
 def test_a_case_without_a_confidence_is_refused(confidence: Any) -> None:
-    with pytest.raises(UserError, match="every case must have a confidence"):
+    with pytest.raises(UserError, match="confidences have shape"):
         risk_coverage([True, False], confidence)
 
 

@@ -78,7 +78,7 @@ def test_brightness_and_contrast_differ_by_picture_and_stay_in_range() -> None:
     assert means.mean((1, 2, 3)).std() > 10
 
 
-def test_noise_is_as_strong_as_the_recipe_says() -> None:
+def test_noise_has_the_strength_set_in_the_recipe() -> None:
     images = torch.full((4, 1, 64, 64), 128, dtype=torch.uint8)
     assert float(augment(images, PLAIN.model_copy(update={"noise": 0.1}), draws()).std()) == pytest.approx(
         25.5, rel=0.05
@@ -96,7 +96,7 @@ def test_every_picture_of_a_batch_moves_by_itself() -> None:
     assert len({tuple(move.flatten().tolist()) for move in moves}) == 16
 
 
-def test_views_are_drawn_alike_by_whoever_knows_their_description() -> None:
+def test_the_same_description_draws_the_same_views() -> None:
     images, views = left_marked(20), Views(count=3, augment=AugmentSection(noise=0.1), seed=4, batch_size=8)
     again = Views.from_json(json.loads(json.dumps(views.to_json())))
     assert again == views
@@ -107,4 +107,4 @@ def test_views_are_drawn_alike_by_whoever_knows_their_description() -> None:
 
 
 def pictures_of(views: Views, view: int, images: torch.Tensor) -> torch.Tensor:
-    return torch.cat([part for _, part in views.batches(view, lambda rows: images[rows], len(images))])
+    return torch.cat(list(views.changed(view, (images[rows] for rows in views.batches(len(images))))))

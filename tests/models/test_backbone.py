@@ -13,7 +13,7 @@ from medloop.errors import UnknownName, UserError
 from medloop.models import MODELS, hyperparameters
 from medloop.models.backbone import Classifier, build_classifier
 from medloop.models.torchvision_guard import import_timm
-from medloop.train.features import body_fingerprint
+from medloop.train.images.features import body_fingerprint
 
 # One of each build: residual, depthwise, dense, wide last layers, channels last, transformer.
 SMALLEST = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "mobilenetv3_small_050"]
@@ -55,7 +55,7 @@ def test_attention_begins_as_the_mean() -> None:
 
 
 def test_a_stride_that_the_backbone_does_not_have_is_refused() -> None:
-    with pytest.raises(UserError, match=r"one of test_resnet: 0 \(all of it\), 2, 4, 8"):
+    with pytest.raises(UserError, match=r"model\.stride is 5, but test_resnet has 2, 4, 8"):
         built(stride=5)
 
 
@@ -93,7 +93,7 @@ def test_weights_behind_the_pooling_are_left_out_and_older_files_may_have_them(t
         assert torch.equal(model(images)[0], again.eval()(images)[0])
 
 
-def test_weights_that_run_to_no_effect_are_left_out() -> None:
+def test_weights_that_run_without_effect_are_left_out() -> None:
     # The last blocks of CaiT move the class token alone, which the mean over the places does not ask.
     model = built("cait_xxs24_224", 32)
     assert {name.split(".")[1] for name in model.left_out} == {"cls_token", "blocks_token_only"}
@@ -104,7 +104,7 @@ def test_weights_that_run_to_no_effect_are_left_out() -> None:
 
 
 def silent_weights(path: Path, *, seed: int) -> Path:
-    """Weights whose last activation answers everything with zero, as some that were learned do with noise."""
+    """Write weights whose last activation is zero for any input, as that of some trained ones is for noise."""
     torch.manual_seed(seed)
     state = import_timm().create_model("mobilenetv2_035", num_classes=0, in_chans=1).state_dict()
     state["bn2.weight"], state["bn2.bias"] = torch.zeros_like(state["bn2.weight"]), -torch.ones_like(state["bn2.bias"])
@@ -112,7 +112,7 @@ def silent_weights(path: Path, *, seed: int) -> Path:
     return path
 
 
-def test_learned_weights_that_noise_does_not_rouse_are_used_all_the_same(
+def test_trained_weights_that_do_not_respond_to_noise_are_still_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medloop.models.body._STUDIES", {})
@@ -125,13 +125,13 @@ def test_learned_weights_that_noise_does_not_rouse_are_used_all_the_same(
     assert body_fingerprint(one) != body_fingerprint(other)
 
 
-def test_the_weights_of_a_training_do_not_depend_on_an_earlier_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_of_a_training_do_not_depend_on_an_earlier_study(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medloop.models.body._STUDIES", {})
     first, second = (built("test_resnet").state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_look_at_a_network_leaves_it_as_it_is() -> None:
+def test_studying_a_network_does_not_change_it() -> None:
     torch.manual_seed(3)
     plain = import_timm().create_model("test_resnet", num_classes=0, in_chans=1)
     torch.manual_seed(3)
@@ -150,24 +150,24 @@ def test_tokens_of_pictures_that_are_not_square_lie_in_rows() -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientvit_b0", "shvit_s1"])
-def test_a_name_with_vit_in_it_says_nothing_of_the_input_size(name: str) -> None:
+def test_a_name_with_vit_in_it_does_not_decide_the_input_size(name: str) -> None:
     belong_together(built(name, 96), 96)
 
 
 def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
     other = import_timm().create_model("test_resnet", num_classes=7)
     save_file(other.state_dict(), tmp_path / "weights.safetensors")
-    with pytest.raises(UserError, match="must hold weights of test_convnext"):
+    with pytest.raises(UserError, match="does not fit test_convnext"):
         build_classifier(
             classes=3, channels=1, size=96, backbone="test_convnext", weights="weights.safetensors", root=tmp_path
         )
 
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
-def test_so_are_those_whose_names_it_does_not_have(backbone: str, tmp_path: Path) -> None:
+def test_weights_of_other_names_are_refused(backbone: str, tmp_path: Path) -> None:
     # The residual network shares two batch norms with this one.
     save_file(import_timm().create_model("mobilenetv2_100").state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match=f"must hold weights of {backbone}"):
+    with pytest.raises(UserError, match=f"does not fit {backbone}"):
         build_classifier(classes=3, channels=3, size=96, backbone=backbone, weights="w.safetensors", root=tmp_path)
 
 
@@ -218,7 +218,7 @@ def test_colour_weights_from_a_file_fit_one_channel(tmp_path: Path) -> None:
     assert torch.allclose(grey[:, 0], wide.sum(1), atol=1e-5)
 
 
-def test_weights_of_a_bundle_go_on_with_their_head(tmp_path: Path) -> None:
+def test_a_warm_start_keeps_the_head_of_the_bundle(tmp_path: Path) -> None:
     first = built()
     with torch.no_grad():
         first.head.bias.fill_(5)
@@ -228,7 +228,7 @@ def test_weights_of_a_bundle_go_on_with_their_head(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, same.state_dict()[name]) for name, tensor in first.state_dict().items())
     assert not torch.equal(more.head.bias, torch.full((4,), 5.0))
     assert body_fingerprint(more) == body_fingerprint(first)
-    with pytest.raises(UserError, match="same backbone"):
+    with pytest.raises(UserError, match="weights of the warm start differ"):
         second(classes=3, channels=3, size=48, root=tmp_path)
 
 
@@ -239,7 +239,7 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_an_unknown_backbone_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no file nowhere\.safetensors"):
+    with pytest.raises(UserError, match=r"model\.weights is nowhere\.safetensors, but there is no such file"):
         MODELS["backbone"].build(weights="nowhere.safetensors")(classes=3, channels=1, size=48, root=tmp_path)
     with pytest.raises(UnknownName, match="resnet18"):
         built("resnet81")
@@ -248,13 +248,13 @@ def test_a_missing_file_and_an_unknown_backbone_are_named(tmp_path: Path) -> Non
 def test_an_unknown_tag_of_a_backbone_is_named() -> None:
     with pytest.raises(UnknownName, match=r"resnet18\.a1_in1k") as refused:
         built("resnet18.nope")
-    assert "resnet18.nope" in refused.value.found
+    assert "resnet18.nope" in refused.value.problem
     assert build_classifier(classes=3, channels=1, size=48, backbone="resnet18.a1_in1k")
 
 
 @pytest.mark.parametrize("dropout", [5, 1, -0.1, float("nan")])
 def test_a_dropout_is_a_share(dropout: float) -> None:
-    with pytest.raises(UserError, match=r"model\.dropout must fit backbone"):
+    with pytest.raises(UserError, match=r"model\.dropout of backbone is"):
         hyperparameters("backbone", {"dropout": dropout})
 
 

@@ -23,7 +23,7 @@ def blobs(classes: int = 3, count: int = 150, noise: float = 2.0) -> tuple[Featu
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_folded_head_gives_what_scaling_and_regression_give(classes: int) -> None:
+def test_the_head_agrees_with_scaling_and_regression(classes: int) -> None:
     features, y = blobs(classes)
     head = HeadLearner([features], y).fit(0.1)
     plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(features.astype(float), y)

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medloop.prepare.decode import DecodeRule, decode
+from medloop.decode.raster import DecodeRule, decode
 from medloop.prepare.image import ImagePreparer
-
-from .dicom_files import dicom, ramp, shipped
-from .picture_files import colour, grey, jpeg, png, saved, with_orientation
+from tests.decode.dicom_files import dicom, ramp, shipped
+from tests.decode.picture_files import colour, grey, jpeg, png, saved, with_orientation
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "prepare.json"
 

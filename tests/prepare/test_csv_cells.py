@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medloop.errors import RejectedInput, UserError
-from medloop.prepare.csv_cells import LARGEST, finite_number, is_number, read_cells
+from medloop.prepare.csv_cells import MAX_NUMBER, finite_number, is_number, read_cells
 
 
 def read(content: str | bytes, folder: Path) -> tuple[list[str], list[list[str]]]:
@@ -75,17 +75,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("content", "found"), REFUSED.values(), ids=REFUSED)
-def test_a_broken_table_is_refused_with_the_place(content: str | bytes, found: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "place"), REFUSED.values(), ids=REFUSED)
+def test_a_broken_table_is_refused_with_the_place(content: str | bytes, place: str, tmp_path: Path) -> None:
     with pytest.raises(RejectedInput) as caught:
         read(content, tmp_path)
-    assert found in caught.value.found
-    assert caught.value.must.startswith("table.csv")
+    assert place in caught.value.problem
+    assert caught.value.problem.startswith("table.csv")
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "."])
 def test_what_is_no_file_is_refused_without_its_folder(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must be a CSV file") as caught:
+    with pytest.raises(UserError, match="is not a file") as caught:
         read_cells(tmp_path / name)
     assert str(tmp_path.parent) not in str(caught.value)
 
@@ -132,12 +132,12 @@ def test_what_does_not_read_as_a_number(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e400", "1e39", "-3.5e38", "x", "1,5", "=1+1"])
 def test_a_cell_that_is_no_finite_number_is_named_with_row_and_column(text: str) -> None:
-    with pytest.raises(RejectedInput, match="column 'area' must hold finite numbers") as caught:
+    with pytest.raises(RejectedInput, match="not a finite number") as caught:
         finite_number(text, column="area", row=7)
-    assert caught.value.found == f"{text!r} in row 7"
+    assert f"Column 'area' has {text!r} in row 7" in caught.value.problem
 
 
 def test_the_largest_number_is_that_of_the_model() -> None:
-    assert finite_number(repr(LARGEST), column="a", row=2) == LARGEST
+    assert finite_number(repr(MAX_NUMBER), column="a", row=2) == MAX_NUMBER
     with pytest.raises(RejectedInput):
-        finite_number(repr(LARGEST * 1.001), column="a", row=2)
+        finite_number(repr(MAX_NUMBER * 1.001), column="a", row=2)

@@ -6,14 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from medloop.decode.pool import Sandbox
+from medloop.decode.raster import DecodeRule, decode
 from medloop.errors import RejectedInput, UnknownName, UserError
-from medloop.prepare.decode import DecodeRule, decode
 from medloop.prepare.image import ImagePreparer
-from medloop.prepare.sandbox import Sandbox
-
-from .dicom_files import dicom, ramp
-from .golden_inputs import GOLDEN, PREPARERS, inputs, measure
-from .picture_files import colour, grey, png
+from tests.decode.dicom_files import dicom, ramp
+from tests.decode.picture_files import colour, grey, png
+from tests.prepare.golden_inputs import GOLDEN, PREPARERS, inputs, measure
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from medloop.decode.parallel import MIN_FILES_FOR_PROCESSES
 from medloop.errors import UserError
 from medloop.prepare import prepared_images
 from medloop.prepare.image import ImagePreparer
-from medloop.prepare.parallel import WORTH_PROCESSES
 from medloop.prepare.prepared_images import ImageFiles, read_prepared_images, write_prepared_images
 from medloop.storage import sha256_file
 from tests.image_files import write_picture
@@ -58,7 +58,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {**beside, **{path.name: path.read_bytes() for path in folder.iterdir()}}
 
 
-@pytest.mark.parametrize("count", [5, WORTH_PROCESSES + 3])
+@pytest.mark.parametrize("count", [5, MIN_FILES_FOR_PROCESSES + 3])
 @pytest.mark.parametrize("preparer", [SMALL, ImagePreparer(size=(16, 40), channels=3, fit="crop")])
 def test_each_row_is_what_serving_would_prepare(count: int, preparer: ImagePreparer, tmp_path: Path) -> None:
     files = files_in(tmp_path / "files", count)
@@ -114,15 +114,16 @@ def test_other_cases_or_bytes_prepare_all_again(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("count", [6, WORTH_PROCESSES + 40])
+@pytest.mark.parametrize("count", [6, MIN_FILES_FOR_PROCESSES + 40])
 def test_a_file_that_vanished_or_changed_is_named_by_its_case(count: int, tmp_path: Path) -> None:
     files = files_in(tmp_path / "JaneDoe", count)
     folder = tmp_path / "out" / "prepared"
     Path(files[3].path).unlink()
     write_picture(Path(files[5].path), 99)
-    with pytest.raises(UserError, match="as it was ingested") as caught:
+    with pytest.raises(UserError, match="as they were ingested") as caught:
         write(files, folder)
-    assert caught.value.found == "2 that are not, such as case case3"
+    assert caught.value.problem.startswith("2 images are missing")
+    assert "case3" in caught.value.problem
     assert "JaneDoe" not in str(caught.value)
     assert not folder.exists()
     write_picture(Path(files[3].path), 3)
@@ -154,13 +155,14 @@ def test_too_little_room_on_the_disk_is_told_before_the_work(tmp_path: Path, mon
 RUN = """
 import json, resource, sys
 from pathlib import Path
-from medloop.prepare import parallel, prepared_images
+from medloop.decode import parallel
+from medloop.prepare import prepared_images
 from medloop.prepare.image import ImagePreparer
 
 def main():
     given = json.loads(Path(sys.argv[1]).read_text())
     prepared_images.SECONDS_BETWEEN_MARKS = 0
-    parallel.WORTH_PROCESSES = given["worth"]
+    parallel.MIN_FILES_FOR_PROCESSES = given["worth"]
     files = prepared_images.ImageFiles(*zip(*given["files"]))
     preparer = ImagePreparer(size=given["size"], channels=3)
     print("begun", flush=True)
@@ -173,7 +175,7 @@ if __name__ == "__main__":
 
 
 def start(
-    folder: Path, files: Sequence[ImageFile], *, size: int, worth: int = WORTH_PROCESSES
+    folder: Path, files: Sequence[ImageFile], *, size: int, worth: int = MIN_FILES_FOR_PROCESSES
 ) -> subprocess.Popen[str]:
     """Prepare in a process of its own, which says when it begins, and its peak of memory when it has ended."""
     folder.parent.mkdir(exist_ok=True)

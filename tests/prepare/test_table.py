@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medloop.case import Row, Value
 from medloop.errors import RejectedInput, UserError
-from medloop.prepare.csv_cells import LARGEST
+from medloop.prepare.csv_cells import MAX_NUMBER
 from medloop.prepare.table import MISSING_CATEGORY, OUTPUT_NAMES, Column, TablePreparer
 
 PREPARER = TablePreparer((Column("age", "number"), Column("side", "category")))
@@ -41,7 +41,7 @@ def test_the_recipe_can_make_numbers_categories() -> None:
 
 
 def test_too_many_categories_are_refused_and_not_listed() -> None:
-    with pytest.raises(UserError, match="column 'name' must have at most 3 categories") as caught:
+    with pytest.raises(UserError, match="Column 'name' has 4 categories") as caught:
         fit(name=["Ann", "Bob", "Cid", "Dan"])
     assert "Ann" not in str(caught.value)
 
@@ -69,7 +69,7 @@ def test_what_is_missing_is_known_to_be(value: Value) -> None:
     assert inputs["side"] == MISSING_CATEGORY
 
 
-@pytest.mark.parametrize(("value", "number"), [(3, 3.0), ("3.5", 3.5), (-0.25, -0.25), (LARGEST, LARGEST)])
+@pytest.mark.parametrize(("value", "number"), [(3, 3.0), ("3.5", 3.5), (-0.25, -0.25), (MAX_NUMBER, MAX_NUMBER)])
 def test_numbers_are_taken_as_numbers_or_as_text(value: Value, number: float) -> None:
     assert one(age=value, side="l")["age"] == np.float32(number)
 
@@ -95,14 +95,15 @@ def test_numbers_are_taken_as_numbers_or_as_text(value: Value, number: float) ->
     ],
 )
 def test_what_is_no_finite_number_is_refused_by_the_name_of_its_column(value: Any) -> None:
-    with pytest.raises(RejectedInput, match="'age' must be a finite number") as caught:
+    with pytest.raises(RejectedInput, match="not a finite number") as caught:
         one(age=value, side="l")
-    assert len(caught.value.found) <= 40
+    assert caught.value.problem.startswith("'age' is")
+    assert len(caught.value.problem) < 80
 
 
 @pytest.mark.parametrize("value", [True, ["l"], {"a": 1}, math.inf, pytest.param(10**5000, id="huge")])
 def test_what_is_no_text_is_refused_by_the_name_of_its_column(value: Any) -> None:
-    with pytest.raises(RejectedInput, match="'side' must be a text"):
+    with pytest.raises(RejectedInput, match=r"'side' is .*, not a text"):
         one(age=1, side=value)
 
 
@@ -119,12 +120,12 @@ def test_different_codes_stay_different_categories(value: int) -> None:
 
 
 def test_a_column_that_is_not_there_is_refused_by_name() -> None:
-    with pytest.raises(RejectedInput, match="must name the column 'side'"):
+    with pytest.raises(RejectedInput, match="no column 'side'"):
         PREPARER.prepare([{"age": 1}])
 
 
 def test_a_column_that_is_unknown_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(RejectedInput, match="did you mean 'side'"):
+    with pytest.raises(RejectedInput, match=r"(?i)Did you mean 'side'"):
         PREPARER.prepare([{"age": 1, "side": "l", "sied": "r"}])
 
 
@@ -134,9 +135,9 @@ def test_values_in_order_get_their_names() -> None:
 
 @pytest.mark.parametrize("features", [[], [1], [1, "l", 2]])
 def test_too_few_or_too_many_values_are_refused(features: list[Value]) -> None:
-    with pytest.raises(RejectedInput, match="must hold 2 values") as caught:
+    with pytest.raises(RejectedInput, match="needs 2") as caught:
         PREPARER.row_of(features)
-    assert caught.value.found == f"{len(features)} values"
+    assert f"{len(features)} values" in caught.value.problem
 
 
 def test_a_preparer_survives_being_written_as_json() -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from medloop.recipe import Recipe, load_recipe
-from medloop.recipe.kinds import ONLY, Kind
+from medloop.recipe.kinds import FIELDS_OF_KIND, Kind
 from medloop.steps.project import load_project
 from tests.loop_project import medloop
 
@@ -27,7 +27,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a pattern": ({"data": {**TABLE, "patient_pattern": "p(.)"}}, ["data.patient_pattern"]),
     "a backbone": (
         {"data": TABLE, "model": {"name": "backbone"}},
-        ["model.name: backbone cannot learn from table", "logistic_regression"],
+        ["model.name: backbone cannot learn from a table", "logistic_regression"],
     ),
     "a hyperparameter of images": ({"data": TABLE, "model": {"backbone": "resnet18"}}, ["'backbone' in model (logis"]),
     "columns to drop": ({"data": {**IMAGES, "drop": ["a"]}}, ["data.drop, which only a table", "folder"]),
@@ -60,9 +60,9 @@ def test_a_recipe_that_writes_out_every_default_is_accepted(tmp_path: Path, data
     assert project.recipe == load_recipe(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ONLY)
+@pytest.mark.parametrize("kind", FIELDS_OF_KIND)
 def test_the_fields_are_those_of_the_sections(kind: Kind) -> None:
-    for section, names in ONLY[kind].items():
+    for section, names in FIELDS_OF_KIND[kind].items():
         assert set(names) <= set(type(getattr(Recipe(), section)).model_fields), section
 
 

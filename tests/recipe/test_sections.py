@@ -12,15 +12,15 @@ from medloop.recipe import ModelSection, Recipe, validated
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("data", {"sha256": "abc"}, "data.sha256"),
     ("data", {"label": ""}, "data.label"),
-    ("data", {"classes": ["a", "b", "a"]}, "twice"),
-    ("data", {"classes": ["a", "b"], "positive": ["c"]}, "must be among"),
+    ("data", {"classes": ["a", "b", "a"]}, "lists a class twice"),
+    ("data", {"classes": ["a", "b"], "positive": ["c"]}, "not in data.classes"),
     ("data", {"classes": "benign"}, "data.classes"),
     ("audit", {"leak_auc": 1.0}, "audit.leak_auc"),
     ("audit", {"range_sigmas": 0}, "audit.range_sigmas"),
     ("split", {"test": 0}, "split.test"),
     ("split", {"test": 1}, "split.test"),
     ("split", {"test": float("nan")}, "split.test"),
-    ("split", {"test": 0.5, "val": 0.3, "calib": 0.1}, "leave more than a tenth"),
+    ("split", {"test": 0.5, "val": 0.3, "calib": 0.1}, "no more than a tenth"),
     ("split", {"folds": 1}, "split.folds"),
     ("split", {"seed": -1}, "split.seed"),
     ("split", {"seed": 1.5}, "split.seed"),
@@ -32,7 +32,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("tune", {"space": {"C": {}}}, "either"),
     ("tune", {"space": {"C": {"low": 1}}}, "either"),
     ("tune", {"space": {"C": {"low": 1, "high": 2, "choices": [1]}}}, "either"),
-    ("tune", {"space": {"C": {"low": 2, "high": 1}}}, "must be below"),
+    ("tune", {"space": {"C": {"low": 2, "high": 1}}}, "is not below"),
     ("tune", {"space": {"C": {"low": 0, "high": 1, "log": True}}}, "above 0"),
     ("tune", {"space": {"C": {"low": 1, "high": float("inf")}}}, "finite"),
     ("export", {"threshold": "sensitivity > 0.95"}, "export.threshold"),
@@ -44,22 +44,22 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("export", {"parity": 0.1}, "export.parity"),
     ("evaluate", {"draws": 1}, "evaluate.draws"),
     ("evaluate", {"prevalence": 0}, "evaluate.prevalence"),
-    ("gate", {"rules": [{"metric": "x"}]}, "has one of"),
-    ("gate", {"rules": [{"metric": "x", "at_least": 1, "at_most": 2}]}, "has one of"),
+    ("gate", {"rules": [{"metric": "x"}]}, "exactly one of"),
+    ("gate", {"rules": [{"metric": "x", "at_least": 1, "at_most": 2}]}, "exactly one of"),
     ("gate", {"rules": [{"metric": "x", "at_least": float("nan")}]}, "finite"),
     ("gate", {"rules": [{"metric": "x", "at_least": 1, "bound": "middle"}]}, "gate.rules.0.bound"),
 ]
 
 
 @pytest.mark.parametrize(("section", "values", "named"), WRONG)
-def test_a_value_that_cannot_be_meant_is_named(section: str, values: dict[str, Any], named: str) -> None:
+def test_an_invalid_value_is_named(section: str, values: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError) as caught:
         validated(Recipe, {section: values}, where="params.yaml")
-    assert named in caught.value.found
+    assert named in caught.value.problem
 
 
 @pytest.mark.parametrize("name", ["", "9lives", "a b", "../up", "a" * 101, "a/b", "ä"])
-def test_a_name_must_be_fit_for_folders_and_addresses(name: str) -> None:
+def test_a_name_is_usable_in_folders_and_addresses(name: str) -> None:
     with pytest.raises(UserError, match="name: "):
         validated(Recipe, {"name": name}, where="params.yaml")
 

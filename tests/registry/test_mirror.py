@@ -12,15 +12,14 @@ import pytest
 from medloop.bundle.predictor import Predictor
 from medloop.errors import BrokenBundle, GateRefusal, UserError
 from medloop.registry import mirror
+from medloop.registry.follow import ChampionWatcher, LoadedModel, load_champion
 from medloop.registry.mirror import MirroredStore, mirror_to, open_store, publish
-from medloop.registry.store import BROKEN, Champion, ModelStore, champion_in
-from medloop.serve.champion import Serving, Watcher, load_champion
+from medloop.registry.store import BROKEN, Champion, ModelStore, parse_champion
 from medloop.settings import Settings, SigningSettings, StorageSettings
 from medloop.storage import list_uris
 from medloop.storage.objects import StorageAway, read, remove_older, upload
-
-from .test_signing import make_keys
-from .versions import bundle_like, report_of, verdict_on
+from tests.registry.test_signing import make_keys
+from tests.registry.versions import bundle_like, report_of, verdict_on
 
 PLACE = "s3://scans/models"
 Put = Callable[[str, bytes], None]
@@ -57,7 +56,7 @@ def keys() -> set[str]:
 def away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(mirror, "POINTER_SECONDS", 1.0)
+    monkeypatch.setattr(mirror, "POINTER_TIMEOUT_S", 1.0)
 
 
 def brought(copy: MirroredStore) -> set[str]:
@@ -68,16 +67,16 @@ class Looking:
     """A service's part in following: what it took and what it refused."""
 
     def __init__(self, store: ModelStore) -> None:
-        self.watcher = Watcher(store, threads=1)
-        self.serving = self.watcher.load()
+        self.watcher = ChampionWatcher(store, threads=1)
+        self.model = self.watcher.load()
         self.refused: list[tuple[str, str]] = []
 
     def look(self) -> str:
-        self.watcher.look(self.serving, take=self.take, refuse=lambda *what: self.refused.append(what))
-        return self.serving.predictor.version
+        self.watcher.check(self.model, activate=self.activate, refuse=lambda *what: self.refused.append(what))
+        return self.model.predictor.version
 
-    def take(self, serving: Serving) -> None:
-        self.serving = serving
+    def activate(self, model: LoadedModel) -> None:
+        self.model = model
 
 
 class Follower:
@@ -229,23 +228,23 @@ def test_while_the_object_store_is_away_the_old_version_goes_on_even_after_a_res
         assert [service.look(), service.look()] == ["1", "1"]
         again = Looking(copy)
         assert again.look() == "1"
-        with pytest.raises(StorageAway, match="the object store must answer"):
+        with pytest.raises(StorageAway, match="The object store failed"):
             MirroredStore(PLACE, copy.folder.parent / "new", limits=mirror.Limits()).pointer()
     store.promote(2, by="me")
     publish(store, PLACE)
     assert [service.look(), again.look()] == ["2", "2"]
     assert service.refused == again.refused == []
     told = [record.getMessage() for record in caplog.records]
-    # The one that started meanwhile said so in its own words.
-    assert told.count("the object store of the models is away") == 1
-    assert told.count("the object store answers again") == 2
-    assert told.count("the champion cannot be fetched; the one that served here last goes on") == 1
+    # The one that started in the meantime has its own message.
+    assert told.count("the object store of the models is unavailable") == 1
+    assert told.count("the object store is available again") == 2
+    assert told.count("the champion cannot be fetched; the last one that served here is used") == 1
 
 
 def test_a_first_start_needs_the_object_store(
     bucket: Put, copy: MirroredStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="no champion in the model store"):
+    with pytest.raises(UserError, match="No version has been promoted yet"):
         load_champion(copy)
     away(monkeypatch)
     with pytest.raises(StorageAway):
@@ -295,8 +294,8 @@ def test_a_broken_pointer_changes_nothing(pointer: bytes, bucket: Put, store: Mo
     bucket("models/champion.json", pointer)
     assert [service.look(), service.look()] == ["1", "1"]
     assert service.refused == [("unknown", "UserError")]
-    with pytest.raises(UserError, match=r"champion\.json does not say which version serves"):
-        champion_in(pointer)
+    with pytest.raises(UserError, match=r"champion\.json does not name a version"):
+        parse_champion(pointer)
 
 
 def test_a_version_that_the_pointer_does_not_name_by_its_hash_is_refused(
@@ -304,8 +303,8 @@ def test_a_version_that_the_pointer_does_not_name_by_its_hash_is_refused(
 ) -> None:
     publish(store, PLACE)
     pointer = json.loads((store.folder / "champion.json").read_bytes())
-    with pytest.raises(BrokenBundle, match="must be the bundle that was promoted"):
-        copy.bring(Champion(**{**pointer, "bundle": "0" * 64}))
+    with pytest.raises(BrokenBundle, match="is not the bundle that was promoted"):
+        copy.fetch_bundle(Champion(**{**pointer, "bundle": "0" * 64}))
 
 
 def test_a_copy_that_was_spoiled_here_is_fetched_again(bucket: Put, store: ModelStore, copy: MirroredStore) -> None:
@@ -324,7 +323,7 @@ def test_the_gate_holds_for_the_copy(bucket: Put, golden: Path, tmp_path: Path, 
     pointer = {"version": 1, "bundle": store.version(1).bundle, "previous": None, "promoted": "", "by": ""}
     (store.folder / "champion.json").write_text(json.dumps(pointer), encoding="utf-8")
     publish(store, PLACE)
-    with pytest.raises(GateRefusal, match="only a version that passed the gate may serve"):
+    with pytest.raises(GateRefusal, match="did not pass the gate"):
         load_champion(copy)
 
 
@@ -356,8 +355,8 @@ def test_another_version_of_the_same_number_is_not_written_over(
     register(other, golden, "another")
     other.promote(1, by="me")
     said = mirror_to(PLACE, other)
-    assert said == f"not copied to {PLACE} (another version 1 there); `medloop models verify` does it later"
-    assert load_champion(open_store(Settings(models=PLACE), tmp_path)).hash == champion_in(pointer).bundle
+    assert said.startswith(f"not copied to {PLACE} (The object store already has a different version 1); `medloop")
+    assert load_champion(open_store(Settings(models=PLACE), tmp_path)).hash == parse_champion(pointer).bundle
 
 
 def test_what_a_killed_copy_left_out_is_added(bucket: Put, store: ModelStore, copy: MirroredStore) -> None:
@@ -377,14 +376,14 @@ def test_the_copy_is_read_only(bucket: Put, store: ModelStore, copy: MirroredSto
         lambda: register(copy, golden, "more"),
         copy.verify,
     ):
-        with pytest.raises(UserError, match="where they are made"):
+        with pytest.raises(UserError, match="follows a copy of the model store"):
             change()
 
 
 def test_a_version_larger_than_the_settings_allow_is_refused(bucket: Put, store: ModelStore, tmp_path: Path) -> None:
     publish(store, PLACE)
     settings = Settings(models=PLACE, storage=StorageSettings(max_gib=1e-6))
-    with pytest.raises(UserError, match="must not hold more than"):
+    with pytest.raises(UserError, match="are allowed"):
         load_champion(open_store(settings, tmp_path))
 
 
@@ -393,7 +392,7 @@ def test_the_settings_name_a_folder_or_an_object_store(tmp_path: Path) -> None:
     one, other = (open_store(Settings(models=f"s3://{name}/m"), tmp_path) for name in ("a", "b"))
     assert one.folder != other.folder
     assert one.folder.parent == tmp_path / "work" / "models-cache"
-    with pytest.raises(UserError, match="must be a folder or an s3:// address"):
+    with pytest.raises(UserError, match="unsupported scheme https"):
         open_store(Settings(models="https://example.org/models"), tmp_path)
     with pytest.raises(ValueError, match="mirror"):
         Settings(mirror="models")

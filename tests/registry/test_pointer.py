@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from medloop.errors import GateRefusal, UserError
+from medloop.registry.follow import load_champion
 from medloop.registry.store import ModelStore, OlderPointer, read_verdict
-from medloop.serve.champion import load_champion
 from medloop.storage import write_json
 from tests.loop_project import medloop
-
-from .versions import bundle_like, planted, point_to, report_of, verdict_on
+from tests.registry.versions import bundle_like, planted, point_to, report_of, verdict_on
 
 BROKEN = {
     "empty": b"",
@@ -79,7 +78,7 @@ def test_verify_repairs_a_damaged_pointer_and_says_so_once(store: ModelStore, co
     before = store.champion()
     assert before is not None
     (store.folder / "champion.json").write_bytes(content)
-    assert "champion.json is damaged; it was written anew" in store.repair()
+    assert "champion.json is damaged; it was restored" in store.repair()
     assert store.repair() == ""
     assert store.verify() == []
     repaired = store.champion()
@@ -96,7 +95,7 @@ def test_a_comparison_is_asked_for_while_the_pointer_is_damaged(
     verdict = verdict_on(bundle, gate=compares, champion={"bundle": store.version(1).bundle, "version": 1})
     store.register(bundle, report_of(bundle, tmp_path / "four-report"), verdict)
     (store.folder / "champion.json").write_bytes(b"")
-    with pytest.raises(GateRefusal, match=f"and {store.version(2).bundle[:12]} serves"):
+    with pytest.raises(GateRefusal, match=f"but bundle {store.version(2).bundle[:12]} serves now"):
         store.promote(4, by="me")
 
 
@@ -105,8 +104,8 @@ def test_where_nothing_tells_what_served_a_promotion_still_writes_a_larger_count
     for name in ("champion.json", "promotion_metadata.json"):
         (store.folder / name).write_bytes(b"{")
     (problem,) = store.verify()
-    assert "champion.json is damaged, and promotion_metadata.json does not tell which version served" in problem
-    with pytest.raises(UserError, match="does not say which version serves"):
+    assert "champion.json is damaged, and promotion_metadata.json does not name the version that served" in problem
+    with pytest.raises(UserError, match="does not name a version"):
         store.rollback(by="me")
     reference = store.reference()
     assert reference is not None
@@ -124,7 +123,7 @@ def test_a_copy_that_names_what_may_not_serve_repairs_nothing(store: ModelStore)
     facts = json.loads((store.folder / "promotion_metadata.json").read_text("utf-8"))
     write_json(store.folder / "promotion_metadata.json", {**facts, "version": 3, "bundle": store.version(3).bundle})
     (store.folder / "champion.json").write_bytes(b"")
-    assert "does not tell which version served" in store.repair()
+    assert "does not name the version that served" in store.repair()
 
 
 def test_the_service_starts_with_what_served_while_the_pointer_is_damaged(store: ModelStore) -> None:
@@ -138,7 +137,7 @@ def test_a_pointer_from_before_is_not_followed_and_is_repaired(store: ModelStore
     newest = counter_of(store)
     (store.folder / "champion.json").write_bytes(older)
     assert load_champion(ModelStore(store.folder)).version == "3"
-    assert "champion.json is older than the last promotion; it was written anew" in store.repair()
+    assert "champion.json is older than the last promotion; it was restored" in store.repair()
     assert counter_of(store) > newest
     assert load_champion(ModelStore(store.folder)).version == "3"
     assert issubclass(OlderPointer, UserError)
@@ -153,12 +152,12 @@ def test_the_commands_say_that_they_repaired_the_pointer(project: Path, golden: 
     assert "medloop models verify" in ended.err
     ended = medloop("models", "verify", cwd=project)
     assert ended.code == 0, ended.err
-    assert "champion.json is damaged; it was written anew from promotion_metadata.json: version 1 serves" in ended.out
+    assert "champion.json is damaged; it was restored from promotion_metadata.json: version 1 serves" in ended.out
     assert "damaged" not in medloop("models", "verify", cwd=project).out
     (models / "champion.json").write_bytes(b"")
     ended = medloop("models", "promote", "1", cwd=project)
     assert ended.code == 0, ended.err
-    assert "champion.json is damaged; it was written anew" in ended.out
+    assert "champion.json is damaged; it was restored" in ended.out
     after = json.loads((models / "champion.json").read_text("utf-8"))
     assert after["counter"] > before["counter"]
     assert {**after, "counter": 0} == {**before, "counter": 0}

@@ -29,9 +29,9 @@ import pytest
 from medloop.bundle import files
 from medloop.bundle.predictor import Predictor
 from medloop.errors import RejectedInput
+from medloop.registry.mlflow.tracking import Tracker
 from medloop.registry.pyfunc import PredictorModel, _load_pyfunc
 from medloop.registry.store import ModelStore, Version
-from medloop.registry.tracking import Tracker
 from tests.bundle.image_bundles import draw_discs, export_project, png, write_project
 
 UNKNOWN = "/logged-models"
@@ -158,7 +158,7 @@ def test_the_version_is_registered_with_its_origin(recorded: Recorded) -> None:
     expected = {"medloop_version": str(recorded.version.number), "bundle": recorded.version.bundle, "verdict": "passed"}
     assert expected.items() <= recorded.known.tags.items()
     assert {"data_version", "edition", "recipe"} <= set(recorded.known.tags)
-    assert ("has no logged models" in recorded.log) is ("/models/m-" not in recorded.known.source)
+    assert ("no logged models on this" in recorded.log) is ("/models/m-" not in recorded.known.source)
 
 
 def test_its_bundle_verifies_after_a_download(recorded: Recorded, tracked: str, tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from medloop.registry.follow import load_champion
 from medloop.registry.store import ModelStore, read_verdict
-from medloop.serve.champion import load_champion
 from medloop.storage import file_lock
-
-from .versions import bundle_like, report_of, verdict_on
+from tests.registry.versions import bundle_like, report_of, verdict_on
 
 PROMOTE = """
 import sys

@@ -10,7 +10,7 @@ from typing import Any
 
 from medloop.bundle import files
 from medloop.case import RuleOutcome, Verdict
-from medloop.registry.contents import describe
+from medloop.registry.contents import write_description
 from medloop.registry.store import Champion, ModelStore, write_verdict
 from medloop.storage import write_json, write_text
 
@@ -40,7 +40,7 @@ def planted(store: ModelStore, number: int, bundle: Path) -> Path:
     report_of(bundle, target / "report")
     shutil.copy(target / "report" / "card.md", target / "card.md")
     write_verdict(verdict_on(bundle), target / "verdict.json")
-    describe(target, number=number, bundle=files.verify(bundle), created="2026-01-01", by="x")
+    write_description(target, number=number, bundle=files.verify(bundle), created="2026-01-01", by="x")
     return target
 
 

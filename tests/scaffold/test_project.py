@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medloop.cli.new import make_project
+from medloop.cli.project import make_project
 from medloop.errors import UserError
 from medloop.recipe import Recipe, load_recipe
 from medloop.scaffold.project import LIKE, yaml_text
@@ -28,7 +28,7 @@ def test_a_new_project_holds_a_recipe_settings_and_a_pipeline_but_no_python(tmp_
 
 def test_the_settings_that_are_written_out_are_the_defaults(tmp_path: Path) -> None:
     project = make_project(tmp_path / "mine", like="breast-cancer")
-    assert load_settings(project, environ={"nothing": "here"}) == Settings()
+    assert load_settings(project) == Settings()
 
 
 @pytest.mark.parametrize("like", ["breast-cancer", "chest-ct"])
@@ -82,7 +82,7 @@ def test_a_remote_table_is_kept_as_an_address(tmp_path: Path, address: str) -> N
 def test_an_existing_project_is_left_alone(tmp_path: Path) -> None:
     project = make_project(tmp_path / "mine", like="breast-cancer")
     (project / "params.yaml").write_text("mine", encoding="utf-8")
-    with pytest.raises(UserError, match="needs a new folder"):
+    with pytest.raises(UserError, match="already exists"):
         make_project(project, like="breast-cancer")
     assert (project / "params.yaml").read_text("utf-8") == "mine"
 

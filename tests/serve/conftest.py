@@ -14,8 +14,8 @@ import pytest
 from medloop.bundle.predictor import Predictor
 from medloop.case import Row
 from medloop.feedback import open_feedback
+from medloop.registry.follow import LoadedModel
 from medloop.serve.app import create_app
-from medloop.serve.champion import Serving
 from medloop.serve.service import Service
 from medloop.settings import ServeSettings, Settings
 from tests.golden.make_table_bundle import ANSWERS
@@ -32,7 +32,7 @@ def served(predictor: Predictor | None, root: Path, **settings: Any) -> Iterator
     """A client of a service of its own; without access control unless asked for."""
     given = Settings(serve=ServeSettings(**{"auth": False, **settings}))
     feedback = open_feedback(given.feedback, root=root)
-    serving = Serving(predictor=predictor) if predictor else None
+    serving = LoadedModel(predictor=predictor) if predictor else None
     service = Service(given, root=root, serving=serving, feedback=feedback)
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         yield client

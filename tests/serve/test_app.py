@@ -10,8 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 
 from medloop.bundle.predictor import Predictor
-
-from .conftest import TestClient, served
+from tests.serve.conftest import TestClient, served
 
 FIELDS = {
     *("id", "label", "probabilities", "threshold", "conformal_set", "abstained", "reason"),
@@ -19,7 +18,7 @@ FIELDS = {
 }
 
 
-def test_the_short_form_answers_as_recorded(client: TestClient, known: list[dict[str, Any]]) -> None:
+def test_the_short_form_returns_the_recorded_predictions(client: TestClient, known: list[dict[str, Any]]) -> None:
     for one in known:
         answer = client.post("/predict", json={"features": list(one["record"].values())})
         assert answer.status_code == 200
@@ -29,7 +28,7 @@ def test_the_short_form_answers_as_recorded(client: TestClient, known: list[dict
         assert (body["label"], body["reason"], body["abstained"]) == (one["label"], one["reason"], one["label"] is None)
 
 
-def test_named_records_answer_in_their_order(client: TestClient, known: list[dict[str, Any]]) -> None:
+def test_named_records_are_predicted_in_order(client: TestClient, known: list[dict[str, Any]]) -> None:
     answer = client.post("/v1/predictions", json={"records": [one["record"] for one in known]})
     bodies = answer.json()["predictions"]
     assert answer.status_code == 200
@@ -38,7 +37,7 @@ def test_named_records_answer_in_their_order(client: TestClient, known: list[dic
     assert [body["conformal_set"] for body in bodies] == [one["conformal_set"] for one in known]
 
 
-def test_the_model_says_what_it_wants(client: TestClient, predictor: Predictor) -> None:
+def test_the_model_describes_its_inputs(client: TestClient, predictor: Predictor) -> None:
     body = client.get("/v1/model").json()
     assert body["columns"][0] == {"name": "age (years)", "kind": "number"}
     assert (body["name"], body["bundle"], body["positive"]) == ("golden", predictor.hash, ["malignant"])
@@ -105,7 +104,7 @@ def test_the_open_api_document_describes_requests_and_errors(client: TestClient)
     assert {"200", "422", "503"} <= set(body["responses"])
 
 
-def test_answers_are_not_kept_and_not_guessed_at(client: TestClient) -> None:
+def test_responses_are_neither_cached_nor_sniffed(client: TestClient) -> None:
     headers = client.get("/healthz").headers
     assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
     assert "server" not in headers

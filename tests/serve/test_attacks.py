@@ -50,15 +50,15 @@ def many_keys(count: int) -> bytes:
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        (many_keys(9_999), 422, "'270e' stands twice"),
-        (many_keys(60_000), 422, "at most 10,000 keys"),
-        (many_keys(1_200_000), 413, "at most 1,000,000 values"),
-        (b'{"records":[' + b",".join([many_keys(9_000)] * 20) + b"]}", 422, "'2327' stands twice"),
-        (b'{"features":[' + b"1," * 7_000_000 + b"1]}", 413, "at most 1,000,000 values"),
-        (b"[" * 15_000_000, 413, "at most 100,000 lists"),
-        (b"[" * 90_000, 422, "flat"),
-        (b'{"records":[' + b",".join([b"[" * 900 + b"]" * 900] * 8_000) + b"]}", 413, "at most 100,000 lists"),
-        (b'{"a":' * 3_000_000, 413, "at most 100,000 lists"),
+        (many_keys(9_999), 422, "Duplicate key '270e'"),
+        (many_keys(60_000), 422, "60,001 keys"),
+        (many_keys(1_200_000), 413, "1,200,001 values"),
+        (b'{"records":[' + b",".join([many_keys(9_000)] * 20) + b"]}", 422, "Duplicate key '2327'"),
+        (b'{"features":[' + b"1," * 7_000_000 + b"1]}", 413, "7,000,002 values"),
+        (b"[" * 15_000_000, 413, "at most 100,000 are allowed"),
+        (b"[" * 90_000, 422, "nested too deeply"),
+        (b'{"records":[' + b",".join([b"[" * 900 + b"]" * 900] * 8_000) + b"]}", 413, "at most 100,000 are allowed"),
+        (b'{"a":' * 3_000_000, 413, "at most 100,000 are allowed"),
         (b'{"image":"' + b"A" * 15_000_000 + b'"}', 422, "takes records"),
     ],
     ids=[
@@ -75,7 +75,9 @@ def many_keys(count: int) -> bytes:
     ],
 )
 @pytest.mark.parametrize("path", ["/predict", "/v1/predictions"])
-def test_nobody_waits_for_a_large_json_body(path: str, body: bytes, status: int, told: str, service: Running) -> None:
+def test_a_large_json_body_does_not_delay_other_requests(
+    path: str, body: bytes, status: int, told: str, service: Running
+) -> None:
     ended = threading.Event()
 
     def others() -> None:
@@ -95,7 +97,7 @@ def test_nobody_waits_for_a_large_json_body(path: str, body: bytes, status: int,
         assert told in answer.json()["message"]
 
 
-def test_a_bad_value_of_one_fails_nobody_that_is_answered_together_with_it(service: Running) -> None:
+def test_a_bad_value_fails_no_other_request_of_its_batch(service: Running) -> None:
     form = {"age (years)": "50", "Größe, cm": "10", "c0": "nan", "one": "0", "label": "left", "prepare/variable": ""}
 
     def ask(number: int) -> tuple[str, int]:
@@ -130,7 +132,7 @@ def from_address(address: str, service: Running) -> httpx.Client:
     return httpx.Client(base_url=service.address, transport=transport, timeout=120)
 
 
-def test_1100_silent_connections_take_no_descriptor_that_answers_need(golden: Path, tmp_path: Path) -> None:
+def test_1100_silent_connections_leave_enough_descriptors(golden: Path, tmp_path: Path) -> None:
     folder = with_settings(tmp_path, head_seconds=600)
     with (
         serving("--bundle", golden, "--no-auth", cwd=folder, descriptors=1024) as service,
@@ -179,7 +181,7 @@ def test_wrong_keys_lock_nobody_out(golden: Path, tmp_path: Path) -> None:
     assert 0 < len(refusals) < sum(found.values())
 
 
-def test_uploads_are_held_once(image_bundle: Path, tmp_path: Path) -> None:
+def test_uploads_are_in_memory_once(image_bundle: Path, tmp_path: Path) -> None:
     noise = png(np.random.default_rng(3).integers(0, 256, (1900, 1900, 3), dtype=np.uint8))
     limit, count = 200, 18
     assert 170 < len(noise) * count / MEBIBYTE < limit
@@ -200,7 +202,8 @@ def test_uploads_are_held_once(image_bundle: Path, tmp_path: Path) -> None:
             sender.sendall(end)
         answers = [sender.recv(12) for sender in senders]
         assert answers == [b"HTTP/1.1 200"] * count
-        assert megabytes(service, "VmHWM") - before < limit * 1.5
+        # Decoding takes about 100 MiB in addition; uploads that were held twice would take 370.
+        assert megabytes(service, "VmHWM") - before < limit * 2
 
 
 def body_of(picture: bytes) -> tuple[bytes, bytes]:
@@ -220,7 +223,7 @@ def megabytes(service: Running, name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
-def test_more_than_fits_is_told_to_come_again(image_bundle: Path, tmp_path: Path) -> None:
+def test_uploads_beyond_the_memory_limit_get_503(image_bundle: Path, tmp_path: Path) -> None:
     folder = with_settings(tmp_path, max_bodies_mib=4)
     start, end = body_of(bytes(3 * MEBIBYTE))
     with serving("--bundle", image_bundle, "--no-auth", cwd=folder) as service:
@@ -243,7 +246,7 @@ def test_many_headers_in_a_part_take_no_memory(service: Running) -> None:
     with service.client() as client:
         answer = client.post("/predict", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
         assert answer.status_code == 422
-        assert "well formed" in answer.json()["message"]
+        assert "incomplete or malformed" in answer.json()["message"]
         assert client.post("/predict", content=json.dumps(BODY)).status_code == 200
 
 
@@ -271,7 +274,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize(("first", "more"), ENDLESS.values(), ids=ENDLESS)
-def test_what_never_ends_around_bodies_is_cut(first: bytes, more: bytes, service: Running) -> None:
+def test_endless_data_around_bodies_is_cut(first: bytes, more: bytes, service: Running) -> None:
     before = megabytes(service, "VmHWM")
     assert sent_until_it_closes(service, first, more, most=60 * MEBIBYTE) < 30 * MEBIBYTE
     assert megabytes(service, "VmHWM") - before < 100
@@ -279,7 +282,7 @@ def test_what_never_ends_around_bodies_is_cut(first: bytes, more: bytes, service
         assert client.get("/healthz").status_code == 200
 
 
-def test_requests_that_come_together_are_answered_in_order(service: Running) -> None:
+def test_pipelined_requests_of_a_service_are_answered_in_order(service: Running) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=120) as connection:
         connection.sendall(GET * 5)
         answer = b""
@@ -304,7 +307,7 @@ def test_a_connection_that_sends_an_empty_line_and_nothing_more_is_cut(golden: P
         assert connection.recv(65_536) == b""
 
 
-def test_whoever_takes_no_answer_is_cut(golden: Path, tmp_path: Path) -> None:
+def test_a_client_that_does_not_receive_is_cut(golden: Path, tmp_path: Path) -> None:
     folder = with_settings(tmp_path, body_seconds=1)
     rows = {"records": [{**ROW, "one": number} for number in range(10_000)]}
     body = json.dumps(rows).encode()
@@ -319,7 +322,7 @@ def test_whoever_takes_no_answer_is_cut(golden: Path, tmp_path: Path) -> None:
             assert client.get("/healthz").status_code == 200
 
 
-def test_whoever_takes_an_answer_slowly_gets_all_of_it(golden: Path, tmp_path: Path) -> None:
+def test_a_slow_client_receives_the_whole_response(golden: Path, tmp_path: Path) -> None:
     folder = with_settings(tmp_path, body_seconds=2)
     body = json.dumps({"records": [ROW] * 10_000}).encode()
     head = (

@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from medloop.prepare.sandbox import DecoderProcess
+from medloop.decode.pool import DecoderProcess
 from tests.bundle.image_bundles import SIZE
-from tests.prepare.dicom_files import DEFLATED, dicom, ramp
-
-from .conftest import TestClient
+from tests.decode.dicom_files import DEFLATED, dicom, ramp
+from tests.serve.conftest import TestClient
 
 AT_ONCE = 100
 
@@ -88,18 +87,18 @@ def check(client: TestClient, count: int, *, seed: int) -> tuple[int, int]:
     return answered, refused
 
 
-def test_two_thousand_changed_files_are_answered_or_refused(images: TestClient) -> None:
+def test_two_thousand_corrupted_files_are_predicted_or_refused(images: TestClient) -> None:
     answered, refused = check(images, 2_000, seed=0)
     assert min(answered, refused) > 200
 
 
 @pytest.mark.soak
-def test_a_hundred_thousand_changed_files_are_answered_or_refused(images: TestClient) -> None:
+def test_a_hundred_thousand_corrupted_files_are_predicted_or_refused(images: TestClient) -> None:
     answered, refused = check(images, 100_000, seed=1_000_000)
     assert min(answered, refused) > 10_000
 
 
-def test_a_file_cut_at_every_hundredth_is_refused(images: TestClient) -> None:
+def test_truncated_files_are_refused(images: TestClient) -> None:
     for seed in seeds():
         cuts = [seed[: len(seed) * share // 100] for share in range(100)]
         files = [("files", (str(number), data)) for number, data in enumerate(cuts)]
@@ -110,7 +109,7 @@ def test_a_file_cut_at_every_hundredth_is_refused(images: TestClient) -> None:
             assert all(int(one["file"]) > 90 for one in answer.json()["predictions"])
 
 
-def test_a_killed_decoder_is_started_anew(images: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_decoder_is_restarted(images: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = {"file": ("a.dcm", dicom(ramp(SIZE, SIZE)))}
     assert images.post("/predict", files=scan).status_code == 200
     whole, killed = DecoderProcess._try, []

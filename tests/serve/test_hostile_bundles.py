@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medloop.registry.store import ModelStore
-from tests.bundle import hostile_models as hostile
+from tests.bundle.verify import hostile_models as hostile
 from tests.loop_project import medloop
 from tests.registry.versions import planted, point_to
 from tests.serve.processes import Running
@@ -54,7 +54,7 @@ def test_register_refuses_it(golden: Path, tmp_path: Path, project: Path) -> Non
     assert [path.name for path in (models / "versions").glob("[0-9]*")] == ["1"]
 
 
-def test_a_service_that_is_pointed_to_it_serves_the_old_one_on(
+def test_a_service_pointed_to_it_keeps_the_previous_version(
     service: Running, store: ModelStore, golden: Path, tmp_path: Path
 ) -> None:
     with service.client() as client, Callers(service) as callers:
@@ -80,7 +80,7 @@ def test_a_service_does_not_start_with_it(golden: Path, tmp_path: Path, edit: ho
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_pointer_from_before_is_refused_once_and_the_champion_serves_on(service: Running, store: ModelStore) -> None:
+def test_an_older_pointer_is_refused_once_and_the_champion_stays_active(service: Running, store: ModelStore) -> None:
     older = (store.folder / "champion.json").read_bytes()
     store.promote(2, by="me")
     with service.client() as client:

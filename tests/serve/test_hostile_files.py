@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 from tests.bundle.image_bundles import SIZE
-from tests.prepare.dicom_files import dicom, nested, part10, ramp, shipped
-from tests.prepare.picture_files import animated_png, grey, huge_png, jpeg, paged_tiff, with_orientation
-from tests.prepare.test_dicom import MALFORMED
-from tests.prepare.test_sandbox import BOMBS, mutated
+from tests.decode.dicom.test_picture import MALFORMED
+from tests.decode.dicom_files import dicom, nested, part10, ramp, shipped
+from tests.decode.picture_files import animated_png, grey, huge_png, jpeg, paged_tiff, with_orientation
+from tests.decode.test_pool import BOMBS, mutated
 from tests.serve.processes import Running, serving
-
-from .test_load import processes
+from tests.serve.test_load import processes
 
 SECONDS = 15.0
 MOST_KIBIBYTES = 400_000
@@ -45,7 +44,7 @@ def ask(service: Running, data: bytes) -> httpx.Response:
         return client.post("/predict", files={"file": ("scan.png", data)})
 
 
-def test_it_is_refused_soon_and_takes_little_memory(service: Running) -> None:
+def test_it_is_refused_quickly_with_little_memory(service: Running) -> None:
     for name, data in HOSTILE.items():
         started = time.monotonic()
         answer = ask(service, data)
@@ -58,7 +57,7 @@ def test_it_is_refused_soon_and_takes_little_memory(service: Running) -> None:
 
 
 @pytest.mark.parametrize("name", ["MR_small_jp2klossless.dcm", "JPEGLSNearLossless_16.dcm"])
-def test_broken_streams_for_rarer_decoders_are_answered_or_refused(service: Running, name: str) -> None:
+def test_corrupted_streams_for_rare_decoders_are_predicted_or_refused(service: Running, name: str) -> None:
     chance, whole = random.Random(0), shipped(name)  # noqa: S311 - the same files every time
     files = [("files", (str(number), mutated(whole, chance))) for number in range(100)]
     with service.client() as client:
@@ -74,7 +73,7 @@ def probabilities(service: Running, data: bytes) -> Any:
     return answer.json()["probabilities"]
 
 
-def test_one_picture_has_one_answer_in_every_form(service: Running) -> None:
+def test_one_image_has_the_same_prediction_in_every_format(service: Running) -> None:
     pixels = ramp(SIZE, SIZE, low=0, step=1)
     plain = probabilities(service, dicom(pixels))
     assert probabilities(service, dicom(pixels, PhotometricInterpretation="MONOCHROME1")) != plain
@@ -82,7 +81,7 @@ def test_one_picture_has_one_answer_in_every_form(service: Running) -> None:
     assert probabilities(service, dicom(inverted, PhotometricInterpretation="MONOCHROME1")) == pytest.approx(plain)
 
 
-def test_a_turned_photo_is_turned_back(service: Running) -> None:
+def test_a_rotated_photo_is_rotated_back(service: Running) -> None:
     picture = grey(SIZE, SIZE)
     upright, on_its_head = jpeg(picture), jpeg(np.ascontiguousarray(picture[::-1, ::-1]))
     turned = probabilities(service, with_orientation(on_its_head, 3))

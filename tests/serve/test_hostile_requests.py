@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from medloop.serve import predictions
-
-from .conftest import TestClient
+from medloop.serve.api import predictions
+from tests.serve.conftest import TestClient
 
 ROW = {"age (years)": 50, "Größe, cm": 10.0, "c0": 1.0, "one": 0, "label": "left", "prepare/variable": "I"}
 VALUES = list(ROW.values())
@@ -33,25 +32,25 @@ NUMBERS = {
     "beyond float32": "1e39",
 }
 WRONG: dict[str, tuple[Any, str]] = {
-    "one too many": ({"features": [*VALUES, 1]}, "features must hold 6 values"),
-    "one too few": ({"features": VALUES[:-1]}, "features must hold 6 values"),
+    "one too many": ({"features": [*VALUES, 1]}, "the model needs 6"),
+    "one too few": ({"features": VALUES[:-1]}, "the model needs 6"),
     "none": ({"features": []}, "body.features"),
     "null": ({"features": None}, "body.features"),
-    "a text": ({"features": ["old", *VALUES[1:]]}, "features: 'age (years)' must be a number"),
-    "a number as text": ({"features": ["50", *VALUES[1:]]}, "features: 'age (years)' must be a number"),
+    "a text": ({"features": ["old", *VALUES[1:]]}, "features: 'age (years)' is text, not a number"),
+    "a number as text": ({"features": ["50", *VALUES[1:]]}, "features: 'age (years)' is text, not a number"),
     "a truth value": ({"features": [True, *VALUES[1:]]}, "body.features.0"),
     "a list": ({"features": [[50], *VALUES[1:]]}, "body.features.0"),
     "another key": ({"features": VALUES, "mode": "x"}, "body.mode"),
     "another form": ([1, 2], "body"),
 }
 RECORDS: dict[str, tuple[Any, str]] = {
-    "an unknown column": ({**ROW, "AGE": 1}, "records.1: a column must be a known name; found: 'AGE'"),
-    "an absent column": ({"c0": 1}, "records.1: a record must name the column 'age (years)'"),
-    "a text": ({**ROW, "one": "yes"}, "records.1: 'one' must be a number"),
+    "an unknown column": ({**ROW, "AGE": 1}, "records.1: Unknown column 'AGE'."),
+    "an absent column": ({"c0": 1}, "no column 'age (years)'"),
+    "a text": ({**ROW, "one": "yes"}, "records.1: 'one' is text, not a number"),
     "an object": ({**ROW, "one": {"a": 1}}, "records.1.one"),
-    "a formula": ({**ROW, "label": "=HYPERLINK(1)"}, "records.1: 'label' must be a plain text; found: a formula"),
-    "a line's end": ({**ROW, "label": "a\nb"}, "records.1: 'label' must be a plain text"),
-    "beyond float32": ({**ROW, "one": 1e39}, "records.1: 'one' must be a finite number"),
+    "a formula": ({**ROW, "label": "=HYPERLINK(1)"}, "records.1: 'label' holds a formula."),
+    "a line's end": ({**ROW, "label": "a\nb"}, "records.1: 'label' holds an invisible character."),
+    "beyond float32": ({**ROW, "one": 1e39}, "not a finite number"),
     "no columns": ({}, "records.1"),
 }
 BROKEN = {
@@ -84,9 +83,9 @@ def test_deep_json_is_refused(client: TestClient, content: str) -> None:
 
 
 @pytest.mark.parametrize("text", NUMBERS.values(), ids=NUMBERS)
-def test_a_number_that_is_none_is_refused(client: TestClient, text: str) -> None:
+def test_a_number_that_is_not_finite_is_refused(client: TestClient, text: str) -> None:
     body = refused(client.post("/predict", content=body_with(text)))
-    assert "finite" in body["message"] or "body.features.2" in body["message"]
+    assert "finite" in body["message"] + body["hint"] or "body.features.2" in body["message"]
 
 
 @pytest.mark.parametrize(("body", "told"), WRONG.values(), ids=WRONG)
@@ -95,13 +94,13 @@ def test_the_short_form_names_what_is_wrong(client: TestClient, body: Any, told:
 
 
 @pytest.mark.parametrize(("record", "told"), RECORDS.values(), ids=RECORDS)
-def test_a_bad_record_is_named_by_its_place(client: TestClient, record: Any, told: str) -> None:
+def test_the_place_of_a_bad_record_is_named(client: TestClient, record: Any, told: str) -> None:
     assert told in refused(client.post("/v1/predictions", json={"records": [ROW, record, ROW]}))["message"]
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("path", ["/predict", "/v1/predictions"])
-def test_what_is_no_json_is_refused(client: TestClient, path: str, content: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(client: TestClient, path: str, content: bytes) -> None:
     refused(client.post(path, content=content))
 
 
@@ -109,11 +108,11 @@ def test_what_is_no_json_is_refused(client: TestClient, path: str, content: byte
     "content",
     ['{"features": [1], "features": [2]}', '{"records": [{"c0": 1, "c0": 2}]}', '{"features": {"x": 1, "x": 1}}'],
 )
-def test_a_key_that_stands_twice_is_refused(client: TestClient, content: str) -> None:
-    assert "stands twice" in refused(client.post("/v1/predictions", content=content))["message"]
+def test_a_duplicate_key_is_refused(client: TestClient, content: str) -> None:
+    assert "Duplicate key" in refused(client.post("/v1/predictions", content=content))["message"]
 
 
-def test_a_body_beyond_the_limit_is_cut_off(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_beyond_the_limit_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "MAX_JSON_BYTES", 1000)
     refused(client.post("/predict", content=(b" " * 100 for _ in range(100))), 413)
     assert client.get("/healthz").status_code == 200
@@ -134,7 +133,7 @@ def test_another_method_has_the_same_form_of_error(client: TestClient) -> None:
     refused(client.get("/predict"), 405)
 
 
-def test_a_bug_is_told_without_its_words(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_of_a_bug_is_not_sent(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("/srv/patients/Jane Doe.csv")
 
@@ -144,13 +143,13 @@ def test_a_bug_is_told_without_its_words(client: TestClient, monkeypatch: pytest
     assert "Jane" not in answer.text
 
 
-def test_a_bug_of_any_route_is_told_and_written_down_once(
+def test_a_bug_in_any_route_is_logged_once(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("/srv/patients/Jane Doe.csv")
 
-    monkeypatch.setattr("medloop.serve.service.Service.metrics", fail)
+    monkeypatch.setattr("medloop.serve.service.Service.metrics_text", fail)
     with caplog.at_level(logging.DEBUG):
         body = refused(client.get("/metrics"), 500)
     assert body["error"] == "Bug"

@@ -133,7 +133,7 @@ def metrics(service: Running) -> str:
         return client.get("/metrics").text
 
 
-def test_a_broken_version_leaves_the_old_one_serving(service: Running, store: ModelStore) -> None:
+def test_a_broken_version_leaves_the_previous_one_active(service: Running, store: ModelStore) -> None:
     broken = store.version(2).folder / "bundle" / files.MODEL
     store.promote(2, by="me")
     with service.client() as client:
@@ -153,7 +153,7 @@ def test_a_broken_version_leaves_the_old_one_serving(service: Running, store: Mo
         assert client.post("/predict", json=BODY).status_code == 200
 
 
-def test_the_store_is_shown(service: Running) -> None:
+def test_the_versions_are_listed(service: Running) -> None:
     with service.client() as client:
         versions = client.get("/v1/models").json()["versions"]
         assert [(one["version"], one["gate"], one["is_champion"]) for one in versions] == [
@@ -187,7 +187,7 @@ def test_sigterm_under_load_loses_nothing(service: Running, store: ModelStore, s
 
 
 @ON_BOTH
-def test_a_killed_service_has_written_down_every_answer(
+def test_a_killed_service_has_stored_every_prediction(
     service: Running, store: ModelStore, settings: FeedbackSettings
 ) -> None:
     with Callers(service) as callers:

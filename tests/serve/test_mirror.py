@@ -14,8 +14,8 @@ from medloop.registry.mirror import open_store, publish
 from medloop.registry.store import ModelStore
 from medloop.settings import load_settings
 from medloop.storage import read_json, write_json
-from tests.serve.challengers import contested_store, is_right, shadows
 from tests.serve.processes import Running, serving
+from tests.serve.shadow.challengers import contested_store, is_right, shadows
 from tests.serve.test_lifecycle import BODY, Callers, metrics, register, serves, wait_until
 
 PLACE = "s3://models/ours"
@@ -84,7 +84,7 @@ def answers_go_on(callers: Callers) -> None:
     wait_until(lambda: len(callers.answers) > count + 20)
 
 
-def test_a_challenger_shadows_where_the_model_store_was_copied_to(
+def test_a_challenger_shadows_on_the_machine_that_mirrors_the_store(
     objects: ObjectStore, golden: Path, rows: list[Row], root: Path, tmp_path: Path
 ) -> None:
     store = contested_store(golden, tmp_path / "project")
@@ -104,7 +104,7 @@ def test_a_challenger_shadows_where_the_model_store_was_copied_to(
 
 
 def copy_of(root: Path) -> ModelStore:
-    return open_store(load_settings(root, environ={}), root)
+    return open_store(load_settings(root), root)
 
 
 def promote_there(service: Running) -> tuple[int, str]:
@@ -113,7 +113,7 @@ def promote_there(service: Running) -> tuple[int, str]:
         return answer.status_code, answer.json()["message"]
 
 
-def test_a_promotion_elsewhere_is_taken_under_load_and_nothing_fails_while_the_store_is_away(
+def test_a_remote_promotion_is_followed_under_load_and_outages_of_the_store_fail_nothing(
     store: ModelStore, objects: ObjectStore, root: Path
 ) -> None:
     with serving(cwd=root) as service, service.client() as client, Callers(service) as callers:
@@ -125,7 +125,7 @@ def test_a_promotion_elsewhere_is_taken_under_load_and_nothing_fails_while_the_s
         answers_go_on(callers)
         assert client.get("/readyz").status_code == 200
         status, message = promote_there(service)
-        assert (status, "where they are made" in message) == (409, True)
+        assert (status, "follows a copy of the model store" in message) == (409, True)
         objects.start()
         store.rollback(by="me")
         publish(store, PLACE)
@@ -135,7 +135,7 @@ def test_a_promotion_elsewhere_is_taken_under_load_and_nothing_fails_while_the_s
     assert {answer["version"] for answer in callers.answers} == {"1", "2"}
 
 
-def test_a_service_starts_from_its_own_copy_while_the_store_is_away(
+def test_a_service_starts_from_its_own_copy_while_the_store_is_unreachable(
     store: ModelStore, objects: ObjectStore, root: Path
 ) -> None:
     with serving(cwd=root) as first:
@@ -151,4 +151,4 @@ def test_a_service_starts_from_its_own_copy_while_the_store_is_away(
         second.process.terminate()
         rest = second.rest()
     assert "Traceback" not in rest
-    assert "the object store answers again" in rest
+    assert "the object store is available again" in rest

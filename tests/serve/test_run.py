@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
+from medloop.bench.memory import family_of
 from medloop.errors import BrokenBundle, UserError
 from medloop.feedback import open_feedback
+from medloop.registry.follow import load_champion
 from medloop.registry.signing import sign_bundle
 from medloop.registry.store import ModelStore
-from medloop.serve.champion import load_champion
-from medloop.serve.memory import family_of
-from medloop.serve.run import address_of, bind, check_address, run_service, start_listening
+from medloop.serve.run import address_of, bind, check_is_local, run_service, start_listening
 from medloop.settings import FeedbackSettings, ServeSettings, Settings, SigningSettings
 from medloop.storage import write_json
 from tests.loop_project import medloop
@@ -28,7 +28,7 @@ from tests.serve.processes import serving, wait_until
 EVERYBODY = "0.0.0.0"  # noqa: S104 - which must be refused
 
 
-def test_a_service_answers_loads_nothing_of_the_training_and_ends_at_ctrl_c(
+def test_a_service_loads_no_training_library_and_ends_at_ctrl_c(
     golden: Path, known: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     with serving("--bundle", golden, cwd=tmp_path) as service, service.client() as client:
@@ -78,44 +78,44 @@ def test_the_first_key_is_shown_once(golden: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
-def test_this_machine_may_listen_to_itself(host: str) -> None:
-    check_address(host)
+def test_loopback_addresses_need_no_access_control(host: str) -> None:
+    check_is_local(host)
 
 
 @pytest.mark.parametrize("host", [EVERYBODY, "::", "192.168.1.10", "8.8.8.8", "example.org", "127.0.0.1.nip.io", ""])
-def test_others_are_refused_without_access_control(host: str) -> None:
-    with pytest.raises(UserError, match="must listen on this machine alone"):
-        check_address(host)
+def test_other_addresses_need_access_control(host: str) -> None:
+    with pytest.raises(UserError, match="without access control cannot listen on"):
+        check_is_local(host)
 
 
-def test_the_settings_cannot_open_it_to_others_either(golden: Path, tmp_path: Path) -> None:
+def test_the_settings_cannot_bypass_access_control(golden: Path, tmp_path: Path) -> None:
     settings = Settings(serve=ServeSettings(host=EVERYBODY, auth=False))
-    with pytest.raises(UserError, match=r"found: 0\.0\.0\.0"):
+    with pytest.raises(UserError, match=r"cannot listen on 0\.0\.0\.0"):
         run_service(settings, folder=tmp_path, bundle=golden)
 
 
-def test_a_busy_port_is_told_and_leaves_the_first_key_to_the_next_start(golden: Path, tmp_path: Path) -> None:
+def test_a_busy_port_is_reported_and_no_key_is_created(golden: Path, tmp_path: Path) -> None:
     with bind("127.0.0.1", 0) as other:
         other.listen()
         port = other.getsockname()[1]
         ended = medloop("serve", "--bundle", str(golden), "--port", str(port), cwd=tmp_path)
     assert ended.code == 2
-    assert f"127.0.0.1 port {port}: Address already in use" in ended.err
+    assert f"127.0.0.1 port {port} (Address already in use)" in ended.err
     assert "ml_" not in ended.out
     with serving("--bundle", golden, cwd=tmp_path, is_first=True) as service, service.client() as client:
         assert client.get("/v1/model").status_code == 200
 
 
-def test_two_that_start_at_once_share_no_port() -> None:
+def test_two_services_do_not_share_a_port() -> None:
     with bind("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with bind("127.0.0.1", port) as second:
             start_listening(first)
-            with pytest.raises(UserError, match=f"127.0.0.1 port {port}: Address already in use"):
+            with pytest.raises(UserError, match=f"127.0.0.1 port {port} .Address already in use"):
                 start_listening(second)
 
 
-def test_where_no_key_is_valid_the_start_says_how_to_make_one(golden: Path, tmp_path: Path) -> None:
+def test_a_service_without_a_valid_key_explains_how_to_create_one(golden: Path, tmp_path: Path) -> None:
     with closing(open_feedback(FeedbackSettings(), root=tmp_path)) as feedback:
         key, _ = feedback.keys.create("once", "admin")
         feedback.keys.revoke(key.id)
@@ -140,17 +140,17 @@ def test_workers_and_decoders_end_when_their_parent_is_killed_and_the_port_is_fr
             assert again.port == service.port
 
 
-def test_the_address_is_one_that_opens() -> None:
+def test_the_printed_address_is_reachable() -> None:
     with bind("127.0.0.1", 0) as listener:
         assert address_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_without_a_champion_the_error_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"found: no champion.*\n  to do: run `medloop run`"):
+def test_without_a_champion_the_error_explains_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="`medloop run`"):
         load_champion(ModelStore(tmp_path / "models"))
 
 
-def test_where_signatures_are_demanded_a_bundle_that_is_named_needs_one_beside_it(golden: Path, tmp_path: Path) -> None:
+def test_a_given_bundle_needs_a_signature_if_the_store_requires_them(golden: Path, tmp_path: Path) -> None:
     private, public = make_keys(tmp_path, "ours")
     settings = Settings(signing=SigningSettings(verify_key=public.name))
     bundle = bundle_like(golden, tmp_path / "one" / "bundle", name="one")

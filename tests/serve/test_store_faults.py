@@ -19,10 +19,9 @@ import pytest
 from medloop.bundle.predictor import Predictor
 from medloop.feedback import open_feedback
 from medloop.settings import FeedbackSettings
+from tests.serve.conftest import served
 from tests.serve.processes import Running, serving
 from tests.serve.test_lifecycle import wait_until
-
-from .conftest import served
 
 BODY = {"features": [50, 10.0, 1.0, 0, "left", "I"]}
 DATABASE = ("feedback.db", "feedback.db-wal", "feedback.db-shm")
@@ -104,7 +103,7 @@ def test_an_idle_service_notices_that_the_database_file_is_gone(service: Running
         wait_until(lambda: "missing" in message(client))
 
 
-def test_a_database_that_was_replaced_by_an_older_one_is_not_gone_on_with_until_the_next_start(
+def test_a_database_replaced_by_an_older_one_is_not_used_before_a_restart(
     golden: Path, root: Path, aside: Path
 ) -> None:
     with serving("--bundle", golden, cwd=root) as service, service.client() as client:
@@ -122,10 +121,10 @@ def test_a_database_that_was_replaced_by_an_older_one_is_not_gone_on_with_until_
     with serving("--bundle", golden, cwd=root, is_first=False) as service, service.client(client_key(client)) as again:
         wait_until(lambda: message(again) == "" and again.get(f"/v1/predictions/{last[1]}").status_code == 200)
         assert again.get(f"/v1/predictions/{lost}").status_code == 404
-    assert any("tells of the journal before it: it had ended at" in one for one in stored(root, [first, *last]))
+    assert any("reports on the journal before it: it ended at" in one for one in stored(root, [first, *last]))
 
 
-def test_the_right_database_is_gone_on_with_after_an_older_one(service: Running, root: Path, aside: Path) -> None:
+def test_the_right_database_is_used_again_after_an_older_one(service: Running, root: Path, aside: Path) -> None:
     with service.client() as client:
         ids = [ask(client)]
         copy_database(root, aside)
@@ -145,7 +144,7 @@ def test_the_right_database_is_gone_on_with_after_an_older_one(service: Running,
     assert stored(root, ids) == []
 
 
-def test_answers_outlive_the_removal_of_the_log_of_the_database(service: Running, root: Path) -> None:
+def test_predictions_survive_the_removal_of_the_write_ahead_log(service: Running, root: Path) -> None:
     with service.client() as client:
         ids = [ask(client)]
         (root / "feedback.db-wal").unlink()
@@ -157,7 +156,7 @@ def test_answers_outlive_the_removal_of_the_log_of_the_database(service: Running
     assert stored(root, ids) == []
 
 
-def test_a_journal_key_that_was_removed_is_written_again(service: Running, root: Path) -> None:
+def test_a_removed_journal_key_is_restored(service: Running, root: Path) -> None:
     key = root / "feedback.key"
     before = key.read_bytes()
     with service.client() as client:
@@ -167,14 +166,14 @@ def test_a_journal_key_that_was_removed_is_written_again(service: Running, root:
         assert key.read_bytes() == before
         assert key.stat().st_mode & 0o777 == 0o600
         key.write_bytes(b"0" * 64 + b"\n")
-        wait_until(lambda: "feedback.key holds another key" in message(client))
+        wait_until(lambda: "feedback.key does not hold the journal's key" in message(client))
         key.write_bytes(before)
         wait_until(lambda: message(client) == "")
     service.process.kill()
     assert stored(root, ids) == []
 
 
-def test_a_new_database_is_in_its_file_before_anybody_is_answered(service: Running, root: Path, aside: Path) -> None:
+def test_a_new_database_is_on_disk_before_the_first_response(service: Running, root: Path, aside: Path) -> None:
     assert service.key
     service.process.kill()
     service.rest()
@@ -184,7 +183,7 @@ def test_a_new_database_is_in_its_file_before_anybody_is_answered(service: Runni
 
 
 @pytest.mark.parametrize("replacement", [b"", b"not a database at all" * 1000], ids=["empty", "garbage"])
-def test_a_file_that_is_no_database_is_not_written_to(
+def test_a_file_that_is_not_a_database_is_not_written_to(
     replacement: bytes, service: Running, root: Path, aside: Path
 ) -> None:
     with service.client() as client:
@@ -207,7 +206,7 @@ def start(golden: Path, root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_service_does_not_start_on_a_new_database_where_one_was(golden: Path, root: Path, aside: Path) -> None:
+def test_a_service_does_not_replace_a_lost_database(golden: Path, root: Path, aside: Path) -> None:
     with serving("--bundle", golden, cwd=root) as service, service.client() as client:
         ids = [ask(client)]
         copy_database(root, aside)
@@ -233,7 +232,7 @@ def client_key(client: httpx.Client) -> str:
     return client.headers["authorization"].partition(" ")[2]
 
 
-def test_a_new_journal_is_begun_where_the_old_head_was_moved_away(golden: Path, root: Path, aside: Path) -> None:
+def test_a_new_journal_begins_if_the_old_head_was_moved_away(golden: Path, root: Path, aside: Path) -> None:
     with serving("--bundle", golden, cwd=root) as service, service.client() as client:
         ask(client)
     move_away(root, aside)
@@ -243,7 +242,7 @@ def test_a_new_journal_is_begun_where_the_old_head_was_moved_away(golden: Path, 
         ask(client)
 
 
-def test_no_admin_key_is_printed_where_the_keys_were_removed(golden: Path, root: Path) -> None:
+def test_no_admin_key_is_printed_if_the_keys_were_removed(golden: Path, root: Path) -> None:
     with serving("--bundle", golden, cwd=root) as service, service.client() as client:
         ask(client)
     with closing(sqlite3.connect(root / "feedback.db")) as connection:
@@ -265,7 +264,7 @@ def full_disk(process: subprocess.Popen[str]) -> Iterator[None]:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
 
 
-def test_a_full_disk_is_told_with_a_time_to_come_again(service: Running, root: Path) -> None:
+def test_a_full_disk_is_reported_with_retry_after(service: Running, root: Path) -> None:
     with service.client() as client:
         ids = [ask(client)]
         with full_disk(service.process):
@@ -290,7 +289,9 @@ def spoil(folder: Path) -> Callable[[], None]:
     return folder.unlink
 
 
-def test_inputs_that_cannot_be_kept_are_told(image_predictor: Predictor, tmp_path: Path, scans: list[bytes]) -> None:
+def test_inputs_that_cannot_be_stored_are_reported(
+    image_predictor: Predictor, tmp_path: Path, scans: list[bytes]
+) -> None:
     with served(image_predictor, tmp_path) as client:
         repair = spoil(tmp_path / "work" / "inputs")
         for _ in range(2):
@@ -304,7 +305,7 @@ def test_inputs_that_cannot_be_kept_are_told(image_predictor: Predictor, tmp_pat
         assert client.post("/predict", files={"file": ("a.png", scans[0])}).status_code == 200
 
 
-def test_the_reasons_name_no_path(service: Running, root: Path, aside: Path) -> None:
+def test_reasons_contain_no_path(service: Running, root: Path, aside: Path) -> None:
     with service.client() as client:
         move_away(root, aside)
         ask(client)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medloop.steps.pipeline import run_stage, said_before
+from medloop.steps.pipeline import last_message, run_stage
 from medloop.steps.project import Project, load_project
 from tests.bundle.image_bundles import draw_discs, png
 
@@ -55,11 +55,11 @@ def change_a_byte_and_set_the_time_back(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", [add, rename, remove, relabel, change_a_byte_and_set_the_time_back])
 def test_changed_data_are_ingested_again(ingested: Project, change: Callable[[Path], None]) -> None:
-    assert said_before(ingested, "ingest")
+    assert last_message(ingested, "ingest")
     change(ingested.root / "scans")
-    assert said_before(ingested, "ingest") is None
+    assert last_message(ingested, "ingest") is None
 
 
 def test_a_project_that_was_moved_is_not(ingested: Project, tmp_path: Path) -> None:
     ingested.root.rename(tmp_path / "elsewhere")
-    assert said_before(load_project(tmp_path / "elsewhere"), "ingest")
+    assert last_message(load_project(tmp_path / "elsewhere"), "ingest")

@@ -12,9 +12,9 @@ import pytest
 
 from medloop.case import RuleOutcome
 from medloop.metrics import METRICS
-from medloop.metrics.proportions import wilson
-from medloop.steps.gate import judge_bundle
+from medloop.metrics.intervals.proportions import wilson
 from medloop.steps.project import load_project
+from medloop.steps.stages.gate import judge_bundle
 from tests.loop_project import copied, edit_recipe, made_once, medloop, run_stages, write_table
 
 CLASSES = ["none", "adenoma", "carcinoma", "sarcoma"]
@@ -108,10 +108,10 @@ def test_the_page_the_card_and_the_terminal_show_both(project: Path) -> None:
     report = report_of(folder)
     both = [f"{report[part]['accuracy']['value']:.3f}" for part in ("test", "over_classes")]
     page, card = ((folder / name).read_text("utf-8") for name in ("report.html", "card.md"))
-    table = page[page.index("only if it names the right one of the 4 classes") :]
+    table = page[page.index("only if it is the right one of the 4 classes") :]
     row = table[table.index("accuracy") :]
     assert 0 < row.index(both[0]) < row.index(both[1]) < row.index("balanced_accuracy")
-    assert "exactly the right one of the 4 classes" in page
+    assert "assigned to the right one of the 4 classes" in page
     assert any(line.startswith("| accuracy |") and all(one in line for one in both) for line in card.splitlines())
     for name in CLASSES:
         figures = report["by_class"][name]
@@ -147,13 +147,13 @@ def test_models_are_compared_in_both_views(project: Path) -> None:
     assert said.code == 0, said.err
     lines = (project / "MODEL_SELECTION.md").read_text("utf-8").splitlines()
     plain, by_class = (
-        next(number for number, line in enumerate(lines) if line.startswith(f"| model | {name}roc_auc"))
+        next(number for number, line in enumerate(lines) if line.startswith(f"| model | {name}accuracy"))
         for name in ("", "class_")
     )
     column = lines[plain].split("|").index(" accuracy ")
     shown = [lines[start + 2].split("|")[column].split() for start in (plain, by_class)]
     assert float(shown[0][0]) > SURE > float(shown[1][0])
-    assert f"names the right one of the 4 classes for {' '.join(shown[1])} of the cases" in said.out
+    assert f"predicts the right one of the 4 classes for {' '.join(shown[1])} of the cases" in said.out
 
 
 def rules_of(folder: Path, *rules: dict[str, Any]) -> list[RuleOutcome]:

@@ -21,7 +21,7 @@ def test_models_stand_side_by_side_with_their_intervals(table: Path) -> None:
     assert said.endswith("see MODEL_SELECTION.md")
     assert "2 x 3-fold cross-validation on 120 training cases" in text
     for name in QUICK:
-        assert f"| {name} | {MODELS[name].says} |" in text
+        assert f"| {name} | {MODELS[name].summary} |" in text
     rows = [line.split("|") for line in text.splitlines() if line.startswith(tuple(f"| {name} | 0" for name in QUICK))]
     aucs = [float(row[2].split()[0]) for row in rows]
     assert len(rows) == 2
@@ -45,5 +45,5 @@ def test_a_smoke_comparison_does_not_replace_the_real_one(table: Path) -> None:
 
 
 def test_an_unknown_model_is_told(table: Path) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'random_forest'"):
+    with pytest.raises(UnknownName, match="Did you mean 'random_forest'"):
         compare_models(load_project(table), ["random_forrest"], repeats=1)

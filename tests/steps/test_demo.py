@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from medloop.errors import UnknownName
+from medloop.registry.follow import load_champion
 from medloop.registry.store import ModelStore
-from medloop.serve.champion import load_champion
 from medloop.steps.demo import bundle_to_serve, chosen, figures_table, is_hit, run_demo, what_to_open
 from medloop.steps.project import load_project
 from tests.loop_project import at_least, edit_recipe
@@ -28,7 +28,7 @@ def test_the_figures_are_those_of_the_report(finished: Path) -> None:
     assert auc[4] == f"{report['test']['roc_auc']['value']:.4f}"
 
 
-def test_a_no_of_the_gate_is_told_and_the_bundle_is_shown_all_the_same(project: Path) -> None:
+def test_after_a_refusal_the_new_bundle_is_offered(project: Path) -> None:
     shutil.rmtree(project / "models")
     loaded = load_project(edit_recipe(project, gate=at_least("test_recall", 1.0)))
     done = list(run_demo(loaded))
@@ -36,7 +36,7 @@ def test_a_no_of_the_gate_is_told_and_the_bundle_is_shown_all_the_same(project: 
     assert "NO  test_recall" in done[-1].text
     bundle = bundle_to_serve(loaded)
     assert bundle == project / "work" / "bundle"
-    assert "the gate said no, so it is no champion" in what_to_open(loaded, bundle, port=8000)
+    assert "refused by the gate, so not promoted" in what_to_open(loaded, bundle, port=8000)
 
 
 def test_the_line_to_try_is_a_request_that_works(finished: Path) -> None:

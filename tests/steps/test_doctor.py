@@ -19,12 +19,12 @@ def test_a_sound_project_is_all_right(table: Path) -> None:
     checks = seen(table)
     assert not any(ok is False for _, ok in checks.values())
     assert checks["recipe"] == ("small: logistic_regression on csv", True)
-    assert checks["model store"] == ("0 versions, none serves", True)
+    assert checks["model store"] == ("0 versions, none is served", True)
     assert checks["extra train"][0] == "installed"
 
 
-def test_the_champion_is_told(finished: Path) -> None:
-    assert seen(finished)["model store"] == ("1 versions, version 1 serves", True)
+def test_the_champion_is_shown(finished: Path) -> None:
+    assert seen(finished)["model store"] == ("1 versions, version 1 is served", True)
 
 
 def test_no_project_is_no_fault(tmp_path: Path) -> None:
@@ -34,27 +34,27 @@ def test_no_project_is_no_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ({"model": {"name": "logistic_regression", "c": 1}}, "did you mean 'C'"),
-        ({"trane": {}}, "did you mean 'train'"),
-        ({"export": {"threshold": "high"}}, "export.threshold 'high' must read"),
+        ({"model": {"name": "logistic_regression", "c": 1}}, "Did you mean 'C'"),
+        ({"trane": {}}, "Did you mean 'train'"),
+        ({"export": {"threshold": "high"}}, "export.threshold 'high' is not one of"),
     ],
 )
-def test_a_recipe_that_cannot_work_is_told(table: Path, section: dict[str, object], told: str) -> None:
+def test_a_recipe_that_cannot_work_is_reported(table: Path, section: dict[str, object], told: str) -> None:
     found, ok = seen(edit_recipe(table, **section))["recipe"]
     assert ok is False
     assert told in found
 
 
-def test_wrong_settings_are_told(table: Path) -> None:
+def test_wrong_settings_are_reported(table: Path) -> None:
     (table / "config.yaml").write_text("serve: {prot: 1}\n", encoding="utf-8")
     found, ok = seen(table)["settings"]
     assert ok is False
-    assert "did you mean 'port'" in found
+    assert "Did you mean 'port'" in found
 
 
-def test_changed_code_is_told_and_the_lock_brought_up_to_date(table: Path) -> None:
+def test_changed_code_is_reported_and_the_lock_updated(table: Path) -> None:
     (table / "medloop-lock.yaml").write_text("stages: {}\n", encoding="utf-8")
-    assert "will run those stages again" in seen(table)["code and libraries of the stages"][0]
+    assert "will run the affected stages again" in seen(table)["code and libraries of the stages"][0]
     assert seen(table)["code and libraries of the stages"][0] == "as locked"
 
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from medloop.steps.dvc import LOCK, LOCK_STAGE, lock_yaml, pipeline_yaml, write_lock
-from medloop.steps.pipeline import STAGES
 from medloop.steps.project import load_project
+from medloop.steps.stages import STAGES
 from tests.loop_project import edit_recipe, installed, new_table, run_stages, small_rows
 
 Dvc = Callable[..., str]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medloop.steps.pipeline import STAGES
+from medloop.steps.stages import STAGES
 from tests.loop_project import PICTURES, edit_recipe, medloop, run_stages
 from tests.steps.test_dvc import Dvc, changed, dvc_in, ran
 from tests.storage.conftest import bucket, object_store  # noqa: F401 - fixtures

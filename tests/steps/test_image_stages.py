@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from medloop.errors import UserError
 from medloop.prepare.prepared_images import read_prepared_images
 from medloop.settings import Settings, load_settings
-from medloop.steps import stages
 from medloop.steps.project import Project, patient_key
+from medloop.steps.stages import ingest, prepare, split
 from medloop.storage import write_json
 from tests.image_files import image_project, write_classes, write_picture
 from tests.loop_project import medloop
@@ -38,7 +38,7 @@ def no_findings(project: Project) -> None:
 def test_ingest_counts_the_cases_and_keeps_what_cannot_be_read(tmp_path: Path) -> None:
     project = make(tmp_path)
     (tmp_path / "scans" / "train" / "normal" / "broken.png").write_bytes(b"broken")
-    said = stages.ingest(project)
+    said = ingest.run(project)
     assert said.startswith("49 cases (24 ")
     assert "24 normal" in said
     assert "24 tumour" in said
@@ -49,13 +49,13 @@ def test_ingest_counts_the_cases_and_keeps_what_cannot_be_read(tmp_path: Path) -
 
 def test_ingest_makes_one_key_for_patients_that_only_the_owner_can_read(tmp_path: Path) -> None:
     project = make(tmp_path)
-    stages.ingest(project)
+    ingest.run(project)
     secret = tmp_path / "secrets.yaml"
     before = secret.read_bytes()
     assert secret.stat().st_mode & 0o077 == 0
     # The settings of this project were read when there was no key.
-    stages.ingest(project)
-    stages.ingest(make(tmp_path))
+    ingest.run(project)
+    ingest.run(make(tmp_path))
     assert secret.read_bytes() == before
     assert before.count(b"patient_key:") == 1
 
@@ -84,7 +84,7 @@ def test_the_key_is_at_no_moment_readable_by_others(
     assert load_settings(tmp_path).user == (before and "me")
 
 
-def test_a_key_that_others_could_read_is_narrowed_and_told(tmp_path: Path) -> None:
+def test_a_key_that_others_could_read_is_restricted_with_a_warning(tmp_path: Path) -> None:
     make(tmp_path)
     secret = tmp_path / "secrets.yaml"
     secret.write_text("patient_key: known\n", "utf-8")
@@ -92,19 +92,19 @@ def test_a_key_that_others_could_read_is_narrowed_and_told(tmp_path: Path) -> No
     assert medloop("ingest", cwd=tmp_path).code == 0
     assert secret.stat().st_mode & 0o777 == 0o600
     assert secret.read_text("utf-8") == "patient_key: known\n"
-    assert "secrets.yaml could be read by other users" in (tmp_path / "logs" / "ingest.log").read_text("utf-8")
+    assert "secrets.yaml was readable by other users" in (tmp_path / "logs" / "ingest.log").read_text("utf-8")
 
 
-def test_split_keeps_the_official_test_set_and_tells_of_copies_that_left(tmp_path: Path) -> None:
+def test_split_keeps_the_official_test_set_and_reports_copies_left_out(tmp_path: Path) -> None:
     project = make(tmp_path)
-    stages.ingest(project)
+    ingest.run(project)
     no_findings(project)
     cases = project.cases().set_index("given")["case_id"]
     write_json(
         project.work / "audit" / "findings.json",
         {"groups": [[cases["train"].iloc[0], cases["val"].iloc[0]]], "open_severe": [], "accepted": []},
     )
-    said = stages.split(project)
+    said = split.run(project)
     assert "1 left out: shares a patient or picture with a fixed part" in said
     splits = pd.read_parquet(project.work / "splits.parquet").set_index("case_id")
     assert (splits.loc[cases["val"], "part"] == "test").all()
@@ -114,9 +114,9 @@ def test_split_keeps_the_official_test_set_and_tells_of_copies_that_left(tmp_pat
 def test_prepare_writes_the_usable_cases_once(tmp_path: Path) -> None:
     project = make(tmp_path)
     (tmp_path / "scans" / "train" / "normal" / "broken.png").write_bytes(b"broken")
-    stages.ingest(project)
-    assert stages.prepare(project) == "48 of 48 images prepared anew, 16 x 16 x 1"
-    assert stages.prepare(project) == "0 of 48 images prepared anew, 16 x 16 x 1"
+    ingest.run(project)
+    assert prepare.run(project) == "48 images, 16 x 16 x 1"
+    assert prepare.run(project) == "48 images (48 reused), 16 x 16 x 1"
     prepared = read_prepared_images(project.work / "prepared")
     assert prepared.task == {"task": "images", "classes": ["normal", "tumour"], "positive": ["tumour"]}
     assert prepared.case_ids == project.cases().query("quarantined.isna()")["case_id"].tolist()
@@ -124,25 +124,25 @@ def test_prepare_writes_the_usable_cases_once(tmp_path: Path) -> None:
 
 def test_another_size_redoes_this_step_alone(tmp_path: Path) -> None:
     project = make(tmp_path)
-    stages.ingest(project)
+    ingest.run(project)
     no_findings(project)
-    stages.split(project)
-    stages.prepare(project)
+    split.run(project)
+    prepare.run(project)
     others = ("cases.parquet", "splits.parquet", "edition.json")
     before = [(project.work / name).stat().st_mtime_ns for name in others]
     changed = make(tmp_path, size=[20, 30], channels=3)
-    assert stages.prepare(changed) == "48 of 48 images prepared anew, 20 x 30 x 3"
+    assert prepare.run(changed) == "48 images, 20 x 30 x 3"
     assert [(project.work / name).stat().st_mtime_ns for name in others] == before
 
 
 def test_a_file_that_vanished_is_told_by_its_case(tmp_path: Path) -> None:
     project = make(tmp_path)
-    stages.ingest(project)
+    ingest.run(project)
     gone = project.cases().iloc[7]
     (tmp_path / gone["path"]).unlink()
     with pytest.raises(UserError) as caught:
-        stages.prepare(project)
-    assert gone["case_id"] in caught.value.found
+        prepare.run(project)
+    assert gone["case_id"] in caught.value.problem
     assert Path(gone["path"]).name not in str(caught.value)
 
 
@@ -150,17 +150,17 @@ def test_the_same_pictures_elsewhere_give_the_same_bytes(tmp_path: Path) -> None
     arrays = []
     for name in ("one", "other"):
         project = make(tmp_path / name)
-        stages.ingest(project)
-        stages.prepare(project)
+        ingest.run(project)
+        prepare.run(project)
         arrays.append(np.load(project.work / "prepared" / "images.npy"))
     assert np.array_equal(*arrays)
 
 
 def test_a_changed_file_is_noticed_and_ingesting_again_mends_it(tmp_path: Path) -> None:
     project = make(tmp_path)
-    stages.ingest(project)
+    ingest.run(project)
     write_picture(tmp_path / project.cases().iloc[0]["path"], 999)
-    with pytest.raises(UserError, match="as it was ingested"):
-        stages.prepare(project)
-    stages.ingest(project)
-    assert stages.prepare(project).startswith("48 of 48")
+    with pytest.raises(UserError, match="as they were ingested"):
+        prepare.run(project)
+    ingest.run(project)
+    assert prepare.run(project).startswith("48 images,")

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from medloop.data import SOURCES, Source
-from medloop.data.folder import read_folder
 from medloop.data.places import Places
+from medloop.data.sources.folder import read_folder
 from medloop.recipe import DataSection
 from medloop.steps.dvc import write_lock
-from medloop.steps.pipeline import STAGES, Done, run_all, run_stage, said_before
+from medloop.steps.pipeline import Done, last_message, run_all, run_stage
 from medloop.steps.project import Project, load_project
+from medloop.steps.stages import STAGES
 from medloop.storage import read_json
 from tests.image_files import image_project, write_classes, write_picture
 from tests.loop_project import copied, edit_recipe, installed, medloop, new_table, run_loop, run_stages, small_rows
@@ -76,10 +77,10 @@ def lose(scans: Path) -> None:
 def test_an_image_that_a_table_lists_is_watched(listing: Project, change: Callable[[Path], None]) -> None:
     write_lock(listing)
     write_picture(listing.root / "scans" / "not listed.png", 50)
-    assert said_before(listing, "ingest")
+    assert last_message(listing, "ingest")
     assert not write_lock(listing)
     change(listing.root / "scans")
-    assert said_before(listing, "ingest") is None
+    assert last_message(listing, "ingest") is None
     assert write_lock(listing)
 
 
@@ -87,7 +88,7 @@ def test_a_table_that_cannot_be_read_is_told_by_ingest_alone(listing: Project) -
     (listing.root / "scans" / "list.csv").write_bytes(b"\xff\xfe")
     said = medloop("run", cwd=listing.root)
     assert said.code == 2
-    assert "list.csv must be UTF-8" in said.err
+    assert "list.csv is not UTF-8" in said.err
 
 
 def test_another_release_of_a_library_runs_what_computes_with_it_and_says_so(
@@ -97,7 +98,7 @@ def test_another_release_of_a_library_runs_what_computes_with_it_and_says_so(
     monkeypatch.syspath_prepend(str(installed(tmp_path / "site", "skl2onnx", "99.0")))
     said = medloop("run", cwd=table)
     lines = {line.split()[0]: line for line in said.out.splitlines() if line[:1].isalpha()}
-    assert [name for name in STAGES if "as before" not in lines[name]] == ["export", "evaluate"]
+    assert [name for name in STAGES if "unchanged" not in lines[name]] == ["export", "evaluate"]
     assert "changed: skl2onnx (" in said.out
     assert "-> 99.0)" in said.out
     assert "-> 99.0)" in (table / "logs" / "run.log").read_text("utf-8")
@@ -153,7 +154,7 @@ def test_a_finding_of_a_table_is_accepted_without_another_audit(tmp_path: Path) 
     assert refused.code == 2
     assert "leaking_column" in refused.err
     before, page = findings_and_page(project)
-    assert "1 severe findings stop the training." in page
+    assert "1 severe finding stops the training." in page
     edit_recipe(project, audit={"accept": ["leaking_column"]})
     done = run_loop(project)
     accepted, page = findings_and_page(project)

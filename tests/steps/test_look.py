@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medloop.data.phantom import PhantomSpec
+from medloop.phantoms import PhantomSpec
 from tests.dicom_series import write_series
 from tests.loop_project import medloop
 

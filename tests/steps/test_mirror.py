@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from medloop.errors import UserError
+from medloop.registry.follow import load_champion
 from medloop.registry.mirror import open_store
-from medloop.serve.champion import load_champion
 from medloop.settings import Settings
 from medloop.steps import versions
 from medloop.steps.project import load_project
@@ -33,9 +33,9 @@ def test_what_could_not_be_copied_is_copied_by_verify(
         away.setenv("AWS_MAX_ATTEMPTS", "1")
         said = versions.promote(loaded, 1)["mirror"]
     assert f"; not copied to {PLACE} (" in said
-    assert said.endswith("; `medloop models verify` does it later")
+    assert said.endswith("; `medloop models verify` retries it")
     assert list(list_uris(PLACE)) == []
-    assert versions.verify(loaded)[-1] == f"what serves is copied to {PLACE}"
+    assert versions.verify(loaded)[-1] == f"the champion is copied to {PLACE}"
     there = load_champion(open_store(Settings(models=PLACE), tmp_path / "elsewhere"))
     assert there.hash == load_champion(versions.store_of(loaded)).hash
     assert versions.promote(loaded, 1)["mirror"].endswith(f"; copied to {PLACE}")
@@ -43,5 +43,5 @@ def test_what_could_not_be_copied_is_copied_by_verify(
 
 def test_versions_are_not_made_where_they_only_serve(project: Path) -> None:
     (project / "config.yaml").write_text(yaml.safe_dump({"models": PLACE}), encoding="utf-8")
-    with pytest.raises(UserError, match="must be a folder where versions are made"):
+    with pytest.raises(UserError, match="versions can only be registered in a folder"):
         versions.promote(load_project(project), 1)

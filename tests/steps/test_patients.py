@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from medloop.client import Client
-from medloop.data.phantom import PhantomSpec
 from medloop.feedback import open_feedback
+from medloop.phantoms import PhantomSpec
 from medloop.registry.store import ModelStore
 from medloop.settings import load_settings
-from medloop.steps.journal import replay
 from medloop.steps.project import Project, load_project
+from medloop.steps.replay import replay
 from medloop.storage import read_json
 from tests.dicom_series import write_series
 from tests.loop_project import STAGES, copied, medloop, run_stages
@@ -112,7 +112,7 @@ def test_predict_says_what_the_report_says(project: Project, reported: dict[str,
     words = ("--bundle", "work/bundle", "--out", str(tested.parent / "answers.csv"), "--names")
     done = medloop("predict", str(tested), *words, cwd=project.root)
     assert done.code == 0, done.err
-    assert f"{len(reported)} patients answered, 0 rejected" in done.out
+    assert f"{len(reported)} patients predicted, 0 rejected" in done.out
     with (tested.parent / "answers.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     # Its own key hides them as it did in ingest.
@@ -155,7 +155,7 @@ def test_frames_that_were_lost_are_asked_for_in_one_sentence(project: Project, t
     shutil.rmtree(folder / "work" / "frames")
     done = medloop(command, cwd=folder)
     assert done.code == 2
-    assert "the file of every case must still be there" in done.err
+    assert "cannot be read" in done.err
     assert "run `medloop ingest` again" in done.err
     # A stage that is typed by name runs, whether or not anything changed.
     assert medloop("ingest", cwd=folder).code == 0

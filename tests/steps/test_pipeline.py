@@ -12,8 +12,9 @@ import pytest
 
 from medloop.errors import GateRefusal, UserError
 from medloop.registry.store import Champion, ModelStore, read_verdict
-from medloop.steps.pipeline import STAGES, Done, run_all, run_stage
+from medloop.steps.pipeline import Done, run_all, run_stage
 from medloop.steps.project import load_project
+from medloop.steps.stages import STAGES
 from tests.loop_project import at_least, edit_recipe, new_table, new_wisconsin, run_loop, small_rows, write_table
 
 
@@ -45,7 +46,7 @@ def test_a_run_in_which_nothing_changed_does_not_undo_a_rollback(project: Path) 
     run_loop(project)
     store = ModelStore(project / "models")
     assert store.rollback(by="me").version == 1
-    assert "served before" in run_loop(project)["register"].text
+    assert "was rolled back" in run_loop(project)["register"].text
     champion = store.champion()
     assert champion is not None
     assert champion.version == 1
@@ -114,7 +115,7 @@ def test_changed_rows_run_everything_and_changed_test_rows_are_refused(table: Pa
     assert "(kept)" in done["split"].text
     test_ages = {"age (years)": 18}
     write_table(source, [{**row, **test_ages} for row in rows])
-    with pytest.raises(UserError, match="must stay as they were locked"):
+    with pytest.raises(UserError, match="have changed or are missing"):
         run_loop(table)
 
 
@@ -134,12 +135,12 @@ def test_each_stage_says_what_it_needs(tmp_path: Path) -> None:
     makers = {"audit": "ingest", "split": "ingest", "prepare": "ingest", "tune": "split", "train": "split"}
     for stage, maker in {**makers, "export": "train", "evaluate": "export"}.items():
         with pytest.raises(
-            UserError, match=rf"`medloop {stage}` needs work/.*\n.*\n  to do: run `medloop {maker}` first"
+            UserError, match=rf"`medloop {stage}` needs work/.*, which does not exist\. Run `medloop {maker}` first\."
         ):
             run_stage(project, stage)
     with pytest.raises(UserError, match=r"report\.json"):
         run_stage(project, "gate")
-    with pytest.raises(GateRefusal, match="run `medloop gate`"):
+    with pytest.raises(GateRefusal, match="Run `medloop gate`"):
         run_stage(project, "register")
 
 
@@ -205,7 +206,7 @@ def test_a_tracking_server_that_is_away_stops_nothing_and_is_told(project: Path)
 def test_open_severe_findings_stop_the_training(table: Path, tmp_path: Path) -> None:
     rows = [{**row, "told": "x" if row["diagnosis"] == "malignant" else "y"} for row in small_rows(150)]
     edit_recipe(table, data={"path": str(write_table(tmp_path / "leak.csv", rows))}, split={"seed": 1})
-    with pytest.raises(UserError, match="found: leaking_column"):
+    with pytest.raises(UserError, match="severe findings: leaking_column"):
         run_loop(table)
     edit_recipe(table, audit={"accept": ["leaking_column"]})
     run_loop(table)
@@ -214,7 +215,7 @@ def test_open_severe_findings_stop_the_training(table: Path, tmp_path: Path) -> 
 
 
 def test_without_a_positive_class_the_hint_names_one(table: Path) -> None:
-    with pytest.raises(UserError, match=r"set `data\.positive: \[malignant\]`"):
+    with pytest.raises(UserError, match=r"`data\.positive: \[malignant\]`"):
         run_loop(edit_recipe(table, data={"positive": []}))
 
 

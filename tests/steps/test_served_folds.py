@@ -39,7 +39,7 @@ def test_a_threshold_that_hardly_any_case_reaches_shows_in_the_recall_of_the_fol
 def test_the_training_does_not_claim_figures_of_decisions_that_it_does_not_make(project: Path) -> None:
     said = medloop("train", cwd=project).out
     assert "recall" not in said
-    assert "before export sets the threshold" in said
+    assert "before the export sets the threshold" in said
 
 
 def test_the_bundle_of_a_table_says_what_its_decisions_were_fitted_on(project: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_split_that_the_training_did_not_know_is_told(project: Path) -> None:
     splits.to_parquet(path, index=False)
     ended = medloop("export", cwd=project)
     assert ended.code == 2
-    assert "the split has changed since the model was trained" in ended.err
+    assert "The split has changed since the model was trained" in ended.err
 
 
 def test_a_bundle_without_the_new_facts_decides_as_before(project: Path) -> None:

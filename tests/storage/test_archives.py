@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from medloop.errors import RejectedInput, UserError
 from medloop.storage import Limits, is_archive, unpack
-
-from . import hostile_archives as hostile
+from tests.storage import hostile_archives as hostile
 
 KINDS = ["zip", *hostile.PACKERS]
 TREE = {"normal/1.png": b"one", "normal/2.png": b"two" * 1000, "tumour/3.png": b"", "read me.txt": "Größe".encode()}
@@ -112,13 +111,13 @@ def test_archives_in_archives_stay_packed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", hostile.HOSTILE_NAMES.values(), ids=hostile.HOSTILE_NAMES)
 def test_a_name_that_leads_elsewhere_is_refused(name: str, kind: str) -> None:
     found = refusal(hostile.make(kind, [("good.png", b"1"), (name, b"evil")]))
-    assert "entry 2 of archive: its name" in found
+    assert "entry 2 of archive is unsafe to unpack: its name" in found
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 @pytest.mark.parametrize("name", ["__MACOSX/../../evil", "../.DS_Store", "/._evil"])
 def test_litter_that_leads_elsewhere_is_refused(name: str, kind: str) -> None:
-    assert "entry 1 of archive: its name" in refusal(hostile.make(kind, [(name, b"evil")]))
+    assert "entry 1 of archive is unsafe to unpack: its name" in refusal(hostile.make(kind, [(name, b"evil")]))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -126,7 +125,7 @@ def test_litter_that_leads_elsewhere_is_refused(name: str, kind: str) -> None:
 @pytest.mark.parametrize("names", hostile.CLASHES.values(), ids=hostile.CLASHES)
 def test_names_that_a_file_system_could_confuse_are_refused(names: list[str], kind: str) -> None:
     found = refusal(hostile.make(kind, [(name, name.encode()) for name in names]))
-    assert f"entry {len(names)} of archive: another entry has its name" in found
+    assert f"entry {len(names)} of archive is unsafe to unpack: another entry has the same name" in found
 
 
 @pytest.mark.parametrize(("content", "reason"), hostile.HOSTILE_ARCHIVES.values(), ids=hostile.HOSTILE_ARCHIVES)
@@ -136,7 +135,7 @@ def test_what_is_no_plain_file_is_refused(content: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize("content", hostile.DAMAGED_ARCHIVES.values(), ids=hostile.DAMAGED_ARCHIVES)
 def test_damage_and_lies_are_refused(content: bytes) -> None:
-    assert "cut short or damaged" in refusal(content)
+    assert "cut off or damaged" in refusal(content)
 
 
 def test_names_of_patients_stay_out_of_messages() -> None:
@@ -161,19 +160,19 @@ def test_an_archive_cut_anywhere_is_refused(kind: str) -> None:
 def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "scans.zip").write_bytes(content)
     assert not is_archive(tmp_path / "scans.zip")
-    with pytest.raises(RejectedInput, match=r"scans\.zip holds something else"):
+    with pytest.raises(RejectedInput, match=r"scans\.zip is not a zip"):
         unpack(tmp_path / "scans.zip", tmp_path / "folder")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_archive_without_files_is_refused(kind: str) -> None:
-    assert "holds none" in refusal(hostile.make(kind, {".DS_Store": b""}))
+    assert "has no files" in refusal(hostile.make(kind, {".DS_Store": b""}))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz"])
 def test_a_bomb_is_refused_by_its_ratio(kind: str) -> None:
     content = hostile.make(kind, {"zeros": b"\0" * 2**25})
-    assert "times its size" in refusal(content)
+    assert "above the allowed ratio" in refusal(content)
 
 
 def test_a_bomb_whose_files_share_one_body_is_refused() -> None:
@@ -183,13 +182,13 @@ def test_a_bomb_whose_files_share_one_body_is_refused() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_more_bytes_than_allowed_are_refused(kind: str) -> None:
     content = hostile.make(kind, {str(number): b"x" * 1000 for number in range(200)})
-    assert "must not hold more than 100,000 bytes" in refusal(content, Limits(max_bytes=100_000))
+    assert "100,000 are allowed" in refusal(content, Limits(max_bytes=100_000))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_more_entries_than_allowed_are_refused(kind: str) -> None:
     content = hostile.make(kind, {str(number): b"" for number in range(11)})
-    assert "must not hold more than 10 entries" in refusal(content, Limits(max_entries=10))
+    assert "10 are allowed" in refusal(content, Limits(max_entries=10))
     with only_archive_changed(content) as (archive, folder):
         assert len(unpack(archive, folder, limits=Limits(max_entries=11))) == 11
 
@@ -207,7 +206,7 @@ def test_a_zip_of_a_million_files_is_refused_before_its_directory_is_parsed() ->
 
 
 def test_a_zip_directory_too_large_to_load_is_refused() -> None:
-    assert "small enough to load" in refusal(hostile.zip_of_empty_files(10**4), Limits(max_entries=100))
+    assert "too many to load" in refusal(hostile.zip_of_empty_files(10**4), Limits(max_entries=100))
 
 
 def test_a_long_chain_of_headers_does_not_exhaust_the_stack(tmp_path: Path) -> None:
@@ -220,7 +219,7 @@ def test_an_archive_is_not_replaced_by_its_content(tmp_path: Path) -> None:
     archive = tmp_path / "folder" / "archive"
     archive.parent.mkdir()
     archive.write_bytes(hostile.make_zip({"a": b""}))
-    with pytest.raises(UserError, match="must not lie in the folder"):
+    with pytest.raises(UserError, match="the folder that its content would replace"):
         unpack(archive, archive.parent)
     assert archive.exists()
 

@@ -11,9 +11,8 @@ import pytest
 
 from medloop.errors import RefusedAddress, RejectedInput, UnknownName, UserError
 from medloop.storage import Limits, fetch, list_uris, open_uri, place
-
-from . import hostile_archives as hostile
-from .conftest import Site, answer
+from tests.storage import hostile_archives as hostile
+from tests.storage.conftest import Site, answer
 
 TREE = {"normal/1.png": b"one", "tumour/2.png": b"two"}
 
@@ -42,7 +41,7 @@ def test_a_local_folder_is_used_where_it_is(table: Path, tmp_path: Path) -> None
     assert place(str(tmp_path), tmp_path / "raw") == tmp_path
     with pytest.raises(UserError, match="is a folder"):
         fetch(str(tmp_path), tmp_path / "raw")
-    with pytest.raises(UserError, match="must be that of one file"):
+    with pytest.raises(UserError, match="not one file"):
         place(str(tmp_path), tmp_path / "raw", sha256="0" * 64)
 
 
@@ -102,7 +101,7 @@ def test_a_web_archive_that_is_refused_leaves_the_old_folder(site: Site, tmp_pat
 
 def test_the_limits_hold_for_what_is_unpacked(site: Site, tmp_path: Path) -> None:
     site.routes["/x"] = answer(hostile.make("zip", {"x": b"x" * 10_000}))
-    with pytest.raises(RejectedInput, match="more than 5,000 bytes"):
+    with pytest.raises(RejectedInput, match="5,000 are allowed"):
         place(site.url("/x"), tmp_path / "raw", limits=Limits(max_bytes=5000), allow_hosts=[site.host])
     assert list(tmp_path.iterdir()) == []
 
@@ -118,14 +117,14 @@ def test_files_of_a_folder_are_listed_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", [fetch, place])
 def test_a_file_address_is_refused_with_a_hint(read: Callable[[str, Path], Path], table: Path, tmp_path: Path) -> None:
-    with pytest.raises(RefusedAddress, match="leave out 'file://'"):
+    with pytest.raises(RefusedAddress, match="without 'file://'"):
         read(f"file://{table}", tmp_path / "raw")
 
 
 def test_other_addresses_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing at no/such/file"):
+    with pytest.raises(UserError, match="no/such/file does not exist"):
         place("no/such/file", tmp_path)
-    with pytest.raises(UserError, match="nothing at file:/etc/passwd"):
+    with pytest.raises(UserError, match="file:/etc/passwd does not exist"):
         place("file:/etc/passwd", tmp_path)
-    with pytest.raises(UnknownName, match="did you mean 's3'"):
+    with pytest.raises(UnknownName, match=r"(?i)Did you mean 's3'"):
         place("s3a://scans/x", tmp_path)

@@ -10,12 +10,17 @@ import pytest
 
 from medloop.errors import RefusedAddress, UserError
 from medloop.storage import fetch
-
-from .conftest import PUBLIC, Internet, Site, answer, redirect
-from .proxy import Proxy, running_proxy
+from tests.storage.conftest import PUBLIC, Internet, Site, answer, redirect
+from tests.storage.proxy import Proxy, running_proxy
 
 CONTENT = b"scan" * 50_000
-INSIDE = ["http://10.0.0.1/x", "http://localhost/x", "http://[::1]/x", "http://inside.example/x", "https://10.0.0.1/x"]
+INTERNAL = [
+    "http://10.0.0.1/x",
+    "http://localhost/x",
+    "http://[::1]/x",
+    "http://inside.example/x",
+    "https://10.0.0.1/x",
+]
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ def test_a_host_without_a_proxy_is_contacted_directly(
     assert proxy.asked == []
 
 
-@pytest.mark.parametrize("url", INSIDE)
+@pytest.mark.parametrize("url", INTERNAL)
 def test_the_proxy_is_not_asked_for_a_host_inside(url: str, proxy: Proxy, internet: Internet, tmp_path: Path) -> None:
     with pytest.raises(RefusedAddress):
         fetch(url, tmp_path)
@@ -89,7 +94,7 @@ def test_the_proxy_is_not_asked_for_a_host_inside(url: str, proxy: Proxy, intern
     assert internet.contacted == []
 
 
-@pytest.mark.parametrize("url", INSIDE[:-1])
+@pytest.mark.parametrize("url", INTERNAL[:-1])
 def test_a_redirect_inside_is_not_followed_through_the_proxy(
     url: str, site: Site, proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -103,9 +108,9 @@ def test_a_redirect_inside_is_not_followed_through_the_proxy(
 def test_a_name_that_only_the_proxy_knows_must_be_allowed(site: Site, proxy: Proxy, tmp_path: Path) -> None:
     site.routes["/x"] = answer(CONTENT)
     proxy.ports["scans.invalid"] = site.server_port
-    with pytest.raises(RefusedAddress, match="no address here") as refused:
+    with pytest.raises(RefusedAddress, match="cannot be resolved here") as refused:
         fetch("http://scans.invalid/x", tmp_path)
-    assert "'scans.invalid:80' to storage.allow_hosts" in refused.value.hint
+    assert "'scans.invalid:80' to `storage.allow_hosts`" in refused.value.hint
     assert proxy.asked == []
     assert fetch("http://scans.invalid/x", tmp_path, allow_hosts=["scans.invalid"]).read_bytes() == CONTENT
 
@@ -132,7 +137,7 @@ def test_a_proxy_that_cannot_be_used_is_told(
     url: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", url)
-    with pytest.raises(UserError, match="HTTP_PROXY does not name a proxy") as refused:
+    with pytest.raises(UserError, match="HTTP_PROXY is not the address") as refused:
         fetch("http://data.example/x", tmp_path)
     assert "hidden" not in str(refused.value)
     assert proxy.asked == []

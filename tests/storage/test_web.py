@@ -11,8 +11,7 @@ import pytest
 
 from medloop.errors import RefusedAddress, RejectedInput, UnknownName, UserError
 from medloop.storage import Limits, fetch, open_uri, web
-
-from .conftest import PUBLIC, Internet, Route, Site, answer, redirect, refuse
+from tests.storage.conftest import PUBLIC, Internet, Route, Site, answer, redirect, refuse
 
 CONTENT = b"scan" * 50_000
 ELSEWHERE = {
@@ -73,7 +72,7 @@ def test_the_name_of_a_download_stays_in_its_folder(path: str, name: str, site: 
 
 @pytest.mark.parametrize("name", ["%2e%2e", "%2e", "..", "a%00b", "a%5Cb", "C:", "x" * 300])
 def test_an_address_without_a_usable_name_is_refused(name: str, site: Site, tmp_path: Path) -> None:
-    with pytest.raises(RejectedInput, match="must end in a file name"):
+    with pytest.raises(RejectedInput, match="does not end in a usable file name"):
         fetch(site.url(f"/{name}"), tmp_path, allow_hosts=[site.host])
     assert site.connections == 0
 
@@ -104,7 +103,7 @@ def test_redirects_are_followed(site: Site, tmp_path: Path) -> None:
 
 def test_a_sixth_redirect_is_not_followed(site: Site, tmp_path: Path) -> None:
     site.routes["/x"] = redirect("/x")
-    with pytest.raises(UserError, match="within 5 redirects"):
+    with pytest.raises(UserError, match="more than 5 redirects"):
         fetch(site.url("/x"), tmp_path, allow_hosts=[site.host])
     assert len(site.requests) == 6
 
@@ -186,7 +185,7 @@ def test_a_redirect_from_https_to_http_is_refused(
     internet.names["data.example"] = [[PUBLIC]]
     internet.sites[PUBLIC] = secure_site
     secure_site.routes["/x"] = redirect(site.url("/x"))
-    with pytest.raises(RefusedAddress, match="from https only to https"):
+    with pytest.raises(RefusedAddress, match="A redirect from https to http "):
         fetch("https://data.example/x", tmp_path, allow_hosts=[site.host])
     assert site.connections == 0
 
@@ -230,7 +229,7 @@ def keeps_the_old_file(site: Site, folder: Path, limits: Limits | None = None) -
 
 def test_a_download_without_end_is_cut_at_the_limit(site: Site, tmp_path: Path) -> None:
     site.routes["/x"] = send_for_ever
-    assert "must not hold more than 100,000 bytes" in keeps_the_old_file(site, tmp_path, Limits(max_bytes=100_000))
+    assert "100,000 are allowed" in keeps_the_old_file(site, tmp_path, Limits(max_bytes=100_000))
 
 
 def test_a_download_that_announces_too_much_is_not_read(site: Site, tmp_path: Path) -> None:
@@ -241,7 +240,7 @@ def test_a_download_that_announces_too_much_is_not_read(site: Site, tmp_path: Pa
 @pytest.mark.parametrize("route", [send_half, send_nonsense])
 def test_a_broken_answer_leaves_the_old_file(route: Route, site: Site, tmp_path: Path) -> None:
     site.routes["/x"] = route
-    assert "over the network whole" in keeps_the_old_file(site, tmp_path)
+    assert "The download from" in keeps_the_old_file(site, tmp_path)
 
 
 def test_a_server_that_stalls_is_left(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +260,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", [204, 206, 304, 401, 403, 404, 500])
 def test_an_answer_without_the_file_is_told_without_its_signature(status: int, site: Site, tmp_path: Path) -> None:
     site.routes["/x"] = refuse(status)
-    with pytest.raises(UserError, match=f"/x answers {status}") as caught:
+    with pytest.raises(UserError, match=f"/x returned HTTP status {status}") as caught:
         fetch(site.url("/x?signature=hidden"), tmp_path, allow_hosts=[site.host])
     assert "hidden" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -270,24 +269,24 @@ def test_an_answer_without_the_file_is_told_without_its_signature(status: int, s
 def test_another_digest_is_refused(site: Site, tmp_path: Path) -> None:
     site.routes["/x"] = answer(CONTENT)
     (tmp_path / "x").write_bytes(b"old")
-    with pytest.raises(RejectedInput, match="SHA-256 of x must be 0000"):
+    with pytest.raises(RejectedInput, match=r"SHA-256 of x is .*, not 0000"):
         fetch(site.url("/x"), tmp_path, allow_hosts=[site.host], sha256="0" * 64)
     assert (tmp_path / "x").read_bytes() == b"old"
 
 
 def test_credentials_in_an_address_are_refused_and_not_repeated(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(RefusedAddress, match="user or password") as caught:
+    with pytest.raises(RefusedAddress, match="user name or password") as caught:
         fetch(f"http://user:hidden@{site.host}/x", tmp_path, allow_hosts=[site.host])  # pragma: allowlist secret
     assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["http://", "http:///x", "http://[::1/x", "http://host:port/x", "http://host:0/x"])
 def test_a_malformed_address_is_named(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must have a host"):
+    with pytest.raises(UserError, match="no valid host"):
         fetch(uri, tmp_path)
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "gopher://host/x", "HTTPS://host/x", "hppts://host/x", "://x"])
 def test_an_unknown_scheme_is_named(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="known: http, https, s3"):
+    with pytest.raises(UnknownName, match="http, https, s3"):
         fetch(uri, tmp_path)

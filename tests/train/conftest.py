@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .pictures import write_pictures
+from tests.train.images.pictures import write_pictures
 
 
 @pytest.fixture(scope="session")

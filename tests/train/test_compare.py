@@ -12,11 +12,10 @@ import pytest
 from medloop.data.split import fold_numbers
 from medloop.recipe import TrainSection
 from medloop.train.compare import compare_models, table_candidate
-from medloop.train.compare_images import image_candidate
 from medloop.train.crossval import cross_validate
+from medloop.train.images.candidates import image_candidate
 from medloop.train.learning import read_learning
-
-from .pictures import TINY, read_pictures
+from tests.train.images.pictures import TINY, read_pictures
 
 
 def test_each_model_is_judged_on_the_same_repeats_and_the_best_comes_first(small: Path) -> None:

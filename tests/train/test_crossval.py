@@ -48,7 +48,7 @@ def test_each_fold_is_predicted_by_a_model_that_did_not_see_it(learning: TableLe
         alone = fit(learning, "logistic_regression", {}, seed=0, mask=seen).predict_proba(learning.frame[held])
         assert result.probabilities[held] == pytest.approx(alone)
         figures = measure(learning.y[held], alone, learning.classes, learning.positive)
-        assert result.history.loc[number, list(METRICS)].to_dict() == pytest.approx(figures, nan_ok=True)
+        assert result.history.loc[number, list(METRICS)].to_dict() == pytest.approx(figures, abs=1e-6, nan_ok=True)
 
 
 def test_every_case_is_held_out_once_and_every_fold_has_its_figures(learning: TableLearning) -> None:
@@ -80,11 +80,11 @@ def test_swapped_class_names_give_the_same_figures_of_the_positive_class(learnin
     pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=1e-3)
 
 
-def test_a_class_without_training_cases_is_told(small: Path, tmp_path: Path) -> None:
+def test_a_class_without_training_cases_is_refused(small: Path, tmp_path: Path) -> None:
     work = small / "work"
     splits = pd.read_parquet(work / "splits.parquet")
     labels = pd.read_parquet(work / "cases.parquet").set_index("case_id")["label"]
     splits.loc[splits["case_id"].map(labels) == "malignant", "part"] = "out"
     splits.to_parquet(tmp_path / "splits.parquet")
-    with pytest.raises(UserError, match="every class must have training cases\n  found: none of malignant"):
+    with pytest.raises(UserError, match="No training cases of class malignant"):
         read_learning(work / "prepared", tmp_path / "splits.parquet")

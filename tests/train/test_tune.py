@@ -17,7 +17,7 @@ from medloop.errors import UserError
 from medloop.recipe import ModelSection, TuneSection
 from medloop.train import study
 from medloop.train.learning import TableLearning, read_learning
-from medloop.train.tune import Hopeless, Judge, Report, Tuned, table_judge, tune
+from medloop.train.tune import Judge, Report, Tuned, Untrainable, table_judge, tune
 from tests.postgres import running_postgres
 
 MODEL = ModelSection(name="logistic_regression")
@@ -26,14 +26,14 @@ X = {"x": {"low": 0.0, "high": 1.0}}
 
 
 @dataclass
-class Heard:
-    """What is told of the trials of a study."""
+class MemoryLog:
+    """A log that keeps everything in memory."""
 
     rows: list[Mapping[str, float]] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     names: list[int] = field(default_factory=list)
 
-    def open(self, number: int, _values: Mapping[str, Any]) -> Heard:
+    def open(self, number: int, _values: Mapping[str, Any]) -> MemoryLog:
         self.names.append(number)
         return self
 
@@ -44,9 +44,9 @@ class Heard:
         self.states.append(state)
 
 
-def run(judge: Judge, storage: Path | str, heard: Heard | None = None, **section: Any) -> Tuned:
+def run(judge: Judge, storage: Path | str, log: MemoryLog | None = None, **section: Any) -> Tuned:
     content = TuneSection.model_validate({"trials": 4, "metric": "roc_auc", "space": X, **section})
-    return tune(judge, content, storage=address(storage), name="test", open_log=(heard or Heard()).open)
+    return tune(judge, content, storage=address(storage), name="test", open_log=(log or MemoryLog()).open)
 
 
 def address(storage: Path | str) -> str:
@@ -77,6 +77,23 @@ def test_a_loss_is_made_small_and_a_score_large(learning: TableLearning, tmp_pat
         assert run(judge, tmp_path / f"{metric}.db", metric=metric, space=space).best == {"C": 1.0}, metric
 
 
+def test_booleans_choices_and_signed_numbers_are_drawn_and_kept_as_they_are(tmp_path: Path) -> None:
+    space = {
+        "shrink": {"choices": [True, False]},
+        "shape": {"choices": ["round", None]},
+        "offset": {"low": -4, "high": -1, "whole": True},
+    }
+
+    def judge(values: Mapping[str, Any], _report: Report) -> float:
+        return float(values["shrink"] is True) + float(values["shape"] is None) - values["offset"] / 10
+
+    for trials in (4, 12):
+        tuned = run(judge, tmp_path / "study.db", trials=trials, space=space)
+    assert tuned.figure == judge(tuned.best, lambda _row: None)
+    assert isinstance(tuned.best["shrink"], bool)
+    assert set(tuned.trials["offset"]) <= {-4, -3, -2, -1}
+
+
 def test_a_study_that_stopped_ends_as_one_that_did_not(tmp_path: Path) -> None:
     whole = run(nearest_a_third, tmp_path / "whole.db", trials=12).trials
     run(nearest_a_third, tmp_path / "stopped.db", trials=3)
@@ -91,21 +108,21 @@ def test_a_trial_that_the_others_beat_is_given_up(tmp_path: Path) -> None:
             report({"epoch": epoch, "roc_auc": values["x"] * epoch / 5})
         return float(values["x"])
 
-    heard = Heard()
-    tuned = run(learn, tmp_path / "study.db", heard, trials=12, seed=1)
+    log = MemoryLog()
+    tuned = run(learn, tmp_path / "study.db", log, trials=12, seed=1)
     pruned = tuned.trials.query("state == 'pruned'")
     assert 0 < len(pruned) < 8
-    assert (pruned["epochs"] >= study.FIRST_EPOCHS).all()
-    assert pruned["trial"].min() >= study.FIRST_TRIALS
+    assert (pruned["epochs"] >= study.WARMUP_EPOCHS).all()
+    assert pruned["trial"].min() >= study.STARTUP_TRIALS
     assert tuned.best["x"] == tuned.trials.query("state == 'complete'")["x"].max()
-    assert sorted(heard.states) == sorted(tuned.trials["state"])
-    assert sum("epoch" in row for row in heard.rows) == tuned.trials["epochs"].sum()
+    assert sorted(log.states) == sorted(tuned.trials["state"])
+    assert sum("epoch" in row for row in log.rows) == tuned.trials["epochs"].sum()
 
 
 def test_values_that_learn_nothing_do_not_end_the_study(tmp_path: Path) -> None:
     def diverge(values: Mapping[str, Any], _report: object) -> float:
         if values["x"] > 0.5:
-            raise Hopeless("NaN")
+            raise Untrainable("NaN")
         return float(values["x"])
 
     tuned = run(diverge, tmp_path / "study.db", trials=10)
@@ -114,25 +131,25 @@ def test_values_that_learn_nothing_do_not_end_the_study(tmp_path: Path) -> None:
     assert len(tuned.trials) == 10
 
     def never(_values: object, _report: object) -> float:
-        raise Hopeless("NaN")
+        raise Untrainable("NaN")
 
-    with pytest.raises(UserError, match="all 4 were given up"):
+    with pytest.raises(UserError, match="All 4 trials were pruned or diverged"):
         run(never, tmp_path / "never.db")
 
 
 def test_an_error_ends_the_study_and_its_trial_does_not_count(tmp_path: Path) -> None:
     def broken(_values: object, _report: object) -> float:
-        raise UserError("x", found="y", hint="z")
+        raise UserError("x", "z")
 
-    heard = Heard()
+    log = MemoryLog()
     for judge in (broken, lambda _values, _report: float("nan")):
         with pytest.raises(UserError):
-            run(judge, tmp_path / "study.db", heard)
-    assert heard.states == ["failed", "failed"]
+            run(judge, tmp_path / "study.db", log)
+    assert log.states == ["failed", "failed"]
     assert len(run(nearest_a_third, tmp_path / "study.db").trials) == 4
 
 
-def test_ranges_that_matter_are_told_from_those_that_do_not(tmp_path: Path) -> None:
+def test_importances_separate_ranges_that_matter_from_others(tmp_path: Path) -> None:
     space = {**X, "idle": {"low": 0, "high": 9, "whole": True}}
     tuned = run(nearest_a_third, tmp_path / "study.db", trials=16, space=space)
     assert tuned.importances["x"] > 0.7 > tuned.importances["idle"]
@@ -143,7 +160,7 @@ def test_ranges_that_matter_are_told_from_those_that_do_not(tmp_path: Path) -> N
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead process is noticed after seconds."""
-    monkeypatch.setattr(study, "BEAT", 1)
+    monkeypatch.setattr(study, "HEARTBEAT", 1)
     monkeypatch.setattr(study, "GRACE", 3)
 
 
@@ -196,12 +213,12 @@ def test_the_trial_of_a_process_that_was_killed_is_done_again_by_the_next(tmp_pa
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     killed = trials_in(file)[-1]
-    heard = Heard()
-    tuned = run(nearest_a_third, file, heard, trials=3)
+    log = MemoryLog()
+    tuned = run(nearest_a_third, file, log, trials=3)
     assert [trial.state.name for trial in trials_in(file)].count("FAIL") == 1
     assert len(tuned.trials) == 3
     assert killed.params["x"] in tuned.trials["x"].tolist()
-    assert killed.number in heard.names
+    assert killed.number in log.names
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -216,15 +233,15 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | s
 
 @pytest.mark.usefixtures("hasty")
 def test_processes_that_share_a_study_do_no_trial_too_many(storage: Path | str) -> None:
-    heard = Heard()
+    log = MemoryLog()
     assert trials_in(storage) == []
     children = [begin(storage, trials=12, seconds=0.2) for _ in range(2)]
-    tuned = run(slow(0.2), storage, heard, trials=12)
+    tuned = run(slow(0.2), storage, log, trials=12)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     assert len(tuned.trials) == 12
     assert sum(trial.state.name == "COMPLETE" for trial in trials_in(storage)) == 12
     assert tuned.trials["x"].nunique() == 12
-    assert len(heard.names) < 12
+    assert len(log.names) < 12
 
 
 def test_nobody_waits_for_a_trial_that_has_ended_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,12 +252,12 @@ def test_nobody_waits_for_a_trial_that_has_ended_meanwhile(tmp_path: Path, monke
         study.wait_for_others(opened)
 
 
-def test_a_database_that_is_away_is_told_without_its_password(tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_opened_is_reported_without_its_password(tmp_path: Path) -> None:
     section = TuneSection.model_validate({"trials": 1, "space": X})
     (tmp_path / "study.db").write_bytes(b"no database at all, but some text of a good length")
-    with pytest.raises(UserError, match="the storage of the tuning study must answer"):
+    with pytest.raises(UserError, match="Could not open the tuning study"):
         run(nearest_a_third, tmp_path / "study.db")
     uri = "postgresql://someone:secret@127.0.0.1:1/studies"  # pragma: allowlist secret
     with pytest.raises(UserError, match=r"postgresql at 127\.0\.0\.1") as error:
-        tune(nearest_a_third, section, storage=uri, name="test", open_log=Heard().open)
+        tune(nearest_a_third, section, storage=uri, name="test", open_log=MemoryLog().open)
     assert "secret" not in str(error.value)

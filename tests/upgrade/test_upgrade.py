@@ -54,10 +54,10 @@ def test_a_store_whose_bundles_alone_were_signed_serves_once_it_was_migrated(old
     table = old / "table"
     ended = medloop("models", "promote", "1", cwd=table)
     assert ended.code == 2
-    assert "set signing.key and run `medloop models migrate`" in ended.err
+    assert "Set signing.key and run `medloop models migrate`" in ended.err
     ended = medloop("models", "verify", cwd=table)
     assert ended.code == 2
-    assert "version 2: a signature of its bundle alone, which `medloop models migrate` makes whole" in ended.err
+    assert "version 2: Of version 2 only the bundle is signed, as by an older medloop" in ended.err
     migrated = json.loads(said("models", "migrate", "--json", cwd=table))
     assert (migrated["signed"], migrated["not_signed"]) == ([1, 2, 3], [])
     assert all((table / "models" / "versions" / number / "version.sig").is_file() for number in "123")
@@ -74,7 +74,7 @@ def test_without_the_private_key_migrate_says_what_to_do(old: Path) -> None:
     del settings["signing"]["key"]
     (table / "config.yaml").write_text(yaml.safe_dump(settings), "utf-8")
     out = said("models", "migrate", cwd=table)
-    assert "not signed as a whole: version 2: signing.key and signing.verify_key must both be set" in out
+    assert "not signed as a whole: version 2: signing.key and signing.verify_key are not both set" in out
     assert not (table / "models" / "versions" / "2" / "version.sig").exists()
 
 
@@ -85,7 +85,7 @@ def test_a_version_that_the_gate_refused_does_not_shadow(old: Path) -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_the_journal_is_whole_and_every_answer_is_computed_again(old: Path, name: str) -> None:
+def test_the_journal_verifies_and_every_prediction_is_reproduced(old: Path, name: str) -> None:
     project = old / name
     said("db", "upgrade", cwd=project)
     said("journal", "verify", cwd=project)
@@ -107,7 +107,7 @@ def test_the_upgrade_covers_the_keys_and_rows_that_the_old_journal_did_not(old: 
     said("journal", "verify", cwd=project)
 
 
-def test_a_service_opens_the_old_database_and_gives_the_same_answers(old: Path) -> None:
+def test_a_service_opens_the_old_database_with_the_same_predictions(old: Path) -> None:
     project = old / "table"
     known = expected(project)
     said("db", "upgrade", cwd=project)

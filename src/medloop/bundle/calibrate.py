@@ -1,4 +1,4 @@
-"""Fitting what decides - temperature, threshold, conformal quantiles, outlier limit - on held-out training cases."""
+"""Fits temperature, threshold, conformal quantiles and outlier limit on held-out training cases."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from medloop.bundle.decide import FloatArray, IntArray, Outliers, softmax
+from medloop.bundle.decide import FloatArray, IntArray, Outliers
 from medloop.bundle.operating_point import choose_threshold, threshold_facts
 from medloop.bundle.patients import combine_slices, sickest, slices_of
+from medloop.metrics.calibration import case_log_losses
+from medloop.metrics.view import softmax
 from medloop.recipe.sections import ExportSection
 
-SMALLEST = 1e-7
+MIN_PROBABILITY = 1e-7
 OUTLIER_FOLDS = 5
-LEAST_SHRINKAGE = 1e-3
-MOST_DIRECTIONS = 64
-CASES_A_DIRECTION = 4
+MIN_SHRINKAGE = 1e-3
+MAX_DIRECTIONS = 64
+CASES_PER_DIRECTION = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Which cases decisions are fitted on, and what else these cases did."""
+    """The cases that decisions are fitted on, and what else these cases were used for."""
 
     fitted_on: str
-    # out_of_fold: scored by models that did not learn from them; calib, val, fold: a part that the model left out.
+    # out_of_fold: scored by models that were not trained on them; calib, val, fold: a part that was held out.
     method: str
     folds: int | None = None
     also_chose: tuple[str, ...] = ()
@@ -34,7 +36,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What decides, in the words of bundle.json; the cases' probabilities, and the classes of what is decided."""
+    """The fitted rule as in bundle.json, the probabilities of the cases, and the classes of what is decided."""
 
     meta: dict[str, Any]
     probabilities: FloatArray
@@ -43,14 +45,14 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What a rule decides about: cases, or patients; `groups` names those that are not independent."""
+    """The units of the decision, cases or patients; `groups` identifies those that are not independent."""
 
     probabilities: FloatArray
     y: IntArray
     groups: list[Hashable]
 
     def share(self, task: Mapping[str, Any]) -> FloatArray:
-        """The probability of all positive classes together."""
+        """Return the total probability of the positive classes."""
         return positive_share(self.probabilities, task["classes"], task["positive"])
 
 
@@ -63,7 +65,7 @@ def fit_decision(
     source: Source,
     groups: Sequence[Hashable] | None = None,
 ) -> Fitted:
-    """Temperature, threshold and conformal quantiles; where patients are decided, these count and not their slices."""
+    """Fit temperature, threshold and conformal quantiles, on patients where the bundle decides per patient."""
     groups = list(range(len(y)) if groups is None else groups)
     temperature, decided, threshold = fit_rule(logits, y, section, task, groups=groups)
     alpha = section.conformal_alpha
@@ -98,7 +100,7 @@ def fit_decision(
 def fit_rule(
     logits: FloatArray, y: IntArray, section: ExportSection, task: Mapping[str, Any], *, groups: Sequence[Hashable]
 ) -> tuple[float, Decided, float | None]:
-    """The temperature, what is decided at it, and the threshold; None where the likeliest class is taken."""
+    """Return the temperature, the units of the decision, and the threshold (None for the likeliest class)."""
     temperature = fit_temperature(logits, y) if section.calibrate else 1.0
     decided = to_decide(softmax(logits, temperature), y, section, task, groups=groups)
     if not task["positive"]:
@@ -116,7 +118,7 @@ def to_decide(
     *,
     groups: Sequence[Hashable],
 ) -> Decided:
-    """The cases as they are, or one row a patient where the recipe decides by patient."""
+    """Return the cases, or one row per patient where the recipe decides per patient."""
     if section.per != "patient":
         return Decided(probabilities=probabilities, y=y, groups=list(groups))
     is_positive, members = np.isin(task["classes"], task["positive"]), slices_of(groups)
@@ -128,7 +130,7 @@ def to_decide(
 
 
 def class_counts(y: IntArray, groups: Sequence[Hashable], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """By class, the cases and the patients that they come from."""
+    """Return the numbers of cases and patients of each class."""
     numbers = np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
     return {
         str(name): {"cases": int((y == label).sum()), "patients": len(set(numbers[y == label].tolist()))}
@@ -137,33 +139,33 @@ def class_counts(y: IntArray, groups: Sequence[Hashable], classes: Sequence[str]
 
 
 def log_probabilities(probabilities: FloatArray) -> FloatArray:
-    """Logits for a model that gives probabilities; the ONNX graph does the same."""
-    return np.log(np.clip(probabilities, SMALLEST, 1.0))
+    """Return logits for a model that predicts probabilities; the ONNX graph does the same."""
+    return np.log(np.clip(probabilities, MIN_PROBABILITY, 1.0))
 
 
 def fit_temperature(logits: FloatArray, y: IntArray) -> float:
-    """The temperature at which the held-out cases are likeliest."""
+    """Return the temperature that maximises the likelihood of the held-out cases."""
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         probabilities = softmax(logits, float(np.exp(log_temperature)))
-        return float(-np.log(np.clip(probabilities[np.arange(len(y)), y], 1e-12, 1.0)).mean())
+        return float(case_log_losses(y, probabilities).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
 
 def min_patients(alpha: float) -> int:
-    """How many patients of a class give it a conformal quantile of its own; with fewer it could never be ruled out."""
+    """Return how many patients a class needs for a conformal quantile of its own; with fewer it is never ruled out."""
     return int(np.ceil(1 / alpha - 1e-9)) - 1
 
 
 def conformal_quantiles(
     probabilities: FloatArray, y: IntArray, *, alpha: float, groups: Sequence[Hashable] | None = None
 ) -> list[float]:
-    """By class, the largest nonconformity (one less the probability) that a case of it may have.
+    """Return for each class the largest nonconformity (1 - probability) that a case of it may have.
 
-    A patient counts once, however many cases it has (hierarchical conformal prediction). Classes of too few patients
-    share the quantile over all classes, or have that of their own largest score where it is larger.
+    Each patient counts once, however many cases it has (hierarchical conformal prediction). Classes of too few patients
+    use the quantile over all classes, or their own largest score where it is larger.
     """
     numbers = np.unique(np.asarray(range(len(y)) if groups is None else groups).astype(str), return_inverse=True)[1]
     scores = 1 - probabilities[np.arange(len(y)), y]
@@ -178,7 +180,7 @@ def conformal_quantiles(
 
 
 def _quantile(scores: FloatArray, patients: IntArray, alpha: float) -> float:
-    """The score at the rank (patients + 1) * (1 - alpha), each patient's cases having one rank between them."""
+    """Return the score at the rank (patients + 1) * (1 - alpha), where the cases of a patient share one rank."""
     counts = np.bincount(patients)
     number = int(np.count_nonzero(counts))
     order = np.argsort(scores, kind="stable")
@@ -188,7 +190,7 @@ def _quantile(scores: FloatArray, patients: IntArray, alpha: float) -> float:
 
 
 def conformal_facts(decided: Decided, classes: Sequence[str], *, alpha: float) -> dict[str, Any]:
-    """How many stand behind each quantile, and which classes have none of their own."""
+    """Return the numbers of cases and patients behind each quantile, and the classes without one of their own."""
     counts = class_counts(decided.y, decided.groups, classes)
     pooled = [name for name, found in counts.items() if found["patients"] < min_patients(alpha)]
     return {
@@ -199,7 +201,7 @@ def conformal_facts(decided: Decided, classes: Sequence[str], *, alpha: float) -
 
 
 def fit_outliers(embedding: FloatArray, *, quantile: float, seed: int) -> Outliers:
-    """The spread of the embeddings; the limit comes from cases that their own spread did not see."""
+    """Return the spread of the embeddings, with a limit from out-of-fold distances."""
     held_out = np.empty(len(embedding))
     fold = np.random.default_rng(seed).permutation(len(embedding)) % OUTLIER_FOLDS
     for number in range(OUTLIER_FOLDS):
@@ -212,51 +214,51 @@ def fit_outliers(embedding: FloatArray, *, quantile: float, seed: int) -> Outlie
 
 
 def fit_wide_outliers(seen: FloatArray, unseen: FloatArray, *, quantile: float, seed: int) -> Outliers:
-    """The spread of wide embeddings along few directions; the limit comes from cases that it did not see."""
+    """Return the spread of wide embeddings along a few directions, with a limit from held-out distances."""
     fold = np.random.default_rng(seed).permutation(len(seen)) % OUTLIER_FOLDS
     held_out = np.concatenate(
         [_wide_spread(seen[fold != one]).distances(seen[fold == one]) for one in range(OUTLIER_FOLDS)]
     )
     spread = _wide_spread(seen)
-    # A network lies closer around what it learned from than around its like.
+    # The embeddings of training cases are closer to each other than to those of new cases.
     limit = max(np.quantile(held_out, quantile), np.quantile(spread.distances(unseen), quantile))
     return replace(spread, limit=float(limit))
 
 
 def _wide_spread(embedding: FloatArray) -> Outliers:
-    """Principal components and, for what lies beside them, one variance: a Gaussian that few cases suffice for."""
+    """Return principal components and one variance for all other directions: a Gaussian that needs few cases."""
     from scipy.linalg import eigh
 
     values = np.asarray(embedding, dtype=np.float64)
     cases, width = values.shape
-    most = max(1, min(MOST_DIRECTIONS, cases // CASES_A_DIRECTION, width - 1))
+    count = max(1, min(MAX_DIRECTIONS, cases // CASES_PER_DIRECTION, width - 1))
     covariance = np.atleast_2d(np.cov(values, rowvar=False))
-    variance, directions = eigh(covariance, subset_by_index=[width - most, width - 1])
-    beside = max((float(np.trace(covariance)) - float(variance.sum())) / max(width - most, 1), 1e-12)
+    variance, directions = eigh(covariance, subset_by_index=[width - count, width - 1])
+    residual = max((float(np.trace(covariance)) - float(variance.sum())) / max(width - count, 1), 1e-12)
     return Outliers(
         mean=values.mean(axis=0),
-        precision=np.diag(1 / np.maximum(variance, beside)),
+        precision=np.diag(1 / np.maximum(variance, residual)),
         limit=0.0,
         directions=directions.astype(np.float32),
-        rest=1 / beside,
+        rest=1 / residual,
     )
 
 
 def _spread(embedding: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and inverse covariance, shrunk towards the diagonal so that it always has an inverse."""
+    """Return mean and inverse covariance, shrunk towards the diagonal so that the inverse exists."""
     values = np.asarray(embedding, dtype=np.float64)
     covariance = np.atleast_2d(np.cov(values, rowvar=False))
     variance = np.maximum(np.diag(covariance), 1e-12)
-    shrink = max(LEAST_SHRINKAGE, min(1.0, values.shape[1] / len(values)))
+    shrink = max(MIN_SHRINKAGE, min(1.0, values.shape[1] / len(values)))
     shrunk = (1 - shrink) * covariance + shrink * np.diag(variance)
     return values.mean(axis=0), np.linalg.inv(shrunk)
 
 
-def sample(length: int, *, most: int, seed: int) -> IntArray:
-    """Indices of a reproducible sample."""
-    return np.sort(np.random.default_rng(seed).permutation(length)[:most])
+def sample(length: int, *, size: int, seed: int) -> IntArray:
+    """Return sorted indices of a reproducible sample of at most this size."""
+    return np.sort(np.random.default_rng(seed).permutation(length)[:size])
 
 
 def positive_share(probabilities: FloatArray, classes: Sequence[str], positive: Sequence[str]) -> FloatArray:
-    """The probability of all positive classes together."""
+    """Return the total probability of the positive classes."""
     return np.asarray(probabilities[:, np.isin(classes, list(positive))].sum(axis=1))

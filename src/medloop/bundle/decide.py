@@ -1,4 +1,4 @@
-"""How logits become an answer: temperature, threshold, conformal set, distance from what was learned."""
+"""From logits to a decision: temperature, threshold, conformal set, distance from the training cases."""
 
 from __future__ import annotations
 
@@ -11,20 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medloop.bundle.patients import combine_slices, slices_of
+from medloop.metrics.view import softmax
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-def softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
-    """Probabilities at a temperature."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 def choose(probabilities: FloatArray, is_positive: NDArray[np.bool_], threshold: float | None) -> IntArray:
-    """The class of each case: positive where the positive share reaches the threshold, else the likeliest."""
+    """Return the class of each case: positive where the positive share reaches the threshold, else the likeliest."""
     if threshold is None:
         return np.asarray(probabilities.argmax(axis=1))
     reached = probabilities[:, is_positive].sum(axis=1) >= threshold
@@ -34,7 +28,7 @@ def choose(probabilities: FloatArray, is_positive: NDArray[np.bool_], threshold:
 
 @dataclass(frozen=True, kw_only=True)
 class Outliers:
-    """The spread of the training embeddings and the distance that almost none of them exceeds.
+    """The spread of the training embeddings, and the distance that almost none of them exceeds.
 
     Wide embeddings have a spread along a few `directions` and the same precision, `rest`, along all others.
     """
@@ -46,13 +40,13 @@ class Outliers:
     rest: float = 0.0
 
     def coordinates(self, embedding: FloatArray) -> FloatArray:
-        """The embedding along the directions, which is short enough to keep and to compare; else all of it."""
+        """Return the embedding along the directions, which is short enough to store, or all of it if there are none."""
         if self.directions is None:
             return embedding
         return np.asarray((np.asarray(embedding, dtype=np.float64) - self.mean) @ self.directions)
 
     def distances(self, embedding: FloatArray) -> FloatArray:
-        """Mahalanobis distance of each case from the training cases."""
+        """Return the Mahalanobis distance of each case from the training cases."""
         apart = np.asarray(embedding, dtype=np.float64) - self.mean
         along = apart if self.directions is None else apart @ self.directions
         squares = np.vecdot(along @ self.precision, along)
@@ -63,7 +57,7 @@ class Outliers:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What is answered for each case or patient; a reason stands where no class is given."""
+    """The decision for each case or patient, with the reason of an abstention."""
 
     probabilities: FloatArray
     choices: IntArray
@@ -74,7 +68,7 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Decider:
-    """The bundle's rule for deciding, the same wherever it is used."""
+    """The decision rule of a bundle, the same wherever it is used."""
 
     classes: tuple[str, ...]
     positive: tuple[str, ...]
@@ -85,14 +79,14 @@ class Decider:
     outliers: Outliers
     per: str = "case"
     rule: str = "mean"
-    # Whether the likeliest class stays where the quantiles rule out all; bundles of before keep the decided one alone.
+    # Whether the likeliest class stays where the quantiles rule out all; older bundles keep only the decided class.
     likeliest_stays: bool = True
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], reference: Mapping[str, Any]) -> Decider:
-        """The decider that bundle.json and reference.npz describe."""
+        """Return the rule that bundle.json and reference.npz describe."""
         if not meta["calibration"]["temperature"] > 0:
-            raise ValueError("a temperature must be above 0")
+            raise ValueError("the temperature is not above 0")
         return cls(
             classes=tuple(meta["classes"]),
             positive=tuple(meta["positive"]),
@@ -122,24 +116,24 @@ class Decider:
         return softmax(logits, self.temperature)
 
     def combined(self, probabilities: FloatArray, patients: Sequence[Hashable]) -> FloatArray:
-        """One row a patient by the bundle's rule, in the order in which they first appear."""
+        """Return one row per patient by the rule of the bundle, in the order in which they first appear."""
         return combine_slices(probabilities, patients, is_positive=self.is_positive, rule=self.rule)
 
     def choices(self, probabilities: FloatArray) -> IntArray:
-        """The class of each row of probabilities."""
+        """Return the class of each row of probabilities."""
         return choose(probabilities, self.is_positive, self.threshold)
 
     def others_than(self, choice: int) -> list[int]:
-        """The classes that a decision stands against: the negative ones for a positive class, where there are any."""
+        """Return the classes on the other side of the decision, positive or negative, or all others if none."""
         is_positive = self.is_positive
         other_side = [number for number, side in enumerate(is_positive) if side != is_positive[choice]]
         return other_side or [number for number in range(len(self.classes)) if number != choice]
 
     def conformal_sets(self, probabilities: FloatArray) -> NDArray[np.bool_]:
-        """The classes that remain possible at the wanted coverage, and the decided one, which a set must not deny.
+        """Return the classes that remain possible at the required coverage, and the decided one.
 
-        A set that grows covers the truth no less often. Where the quantiles rule out every class, the likeliest stays.
-        Where the threshold decides for a class that they rule out, two remain, and no class is given.
+        A larger set covers the true class no less often. Where the quantiles rule out every class, the likeliest stays.
+        Where the threshold decides for a class that they rule out, two remain, and the model abstains.
         """
         return self._possible(probabilities, self.choices(probabilities))
 
@@ -157,7 +151,7 @@ class Decider:
         complaints: Sequence[str | None],
         patients: Sequence[Hashable],
     ) -> Answers:
-        """One answer a patient, in the order in which they first appear; a case alone is its own patient."""
+        """Return one decision per patient, in the order in which they first appear; a lone case is its own patient."""
         members = list(slices_of(patients).values())
         if len(members) < len(probabilities):
             probabilities = self.combined(probabilities, patients)
@@ -166,7 +160,7 @@ class Decider:
         reasons = []
         for rows, remaining in zip(members, sets, strict=True):
             complaint = next((complaints[row] for row in rows if complaints[row]), None)
-            # Of many slices some lie far out by chance; the middle one speaks for all.
+            # Among many slices some are far away by chance, so the median counts.
             far = float(distances[rows[0]] if len(rows) == 1 else np.median(distances[rows]))
             reasons.append(complaint or self.reason_to_abstain(far, remaining))
         return Answers(
@@ -178,7 +172,7 @@ class Decider:
         )
 
     def reason_to_abstain(self, distance: float, remaining: NDArray[np.bool_]) -> str | None:
-        """Why no class is given, in words; None where one is."""
+        """Return why the model abstains, or None if it does not."""
         if not distance <= self.outliers.limit:
             return "far from anything seen in training"
         if np.count_nonzero(remaining) > 1:

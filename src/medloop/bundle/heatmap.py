@@ -1,4 +1,4 @@
-"""Where the class was seen: the class activation map of the graph, laid over the picture."""
+"""Heatmaps: the class activation map of the graph, drawn over the image."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medloop.prepare.rule import Pixels
+from medloop.decode.rule import Pixels
 
-SMALLEST_SIDE = 224
-STRONGEST = 0.5
-# In places of the map.
-SMOOTH = 0.75
+MIN_SIDE = 224
+MAX_OPACITY = 0.5
+# Standard deviation of the smoothing, in places of the map.
+SMOOTHING = 0.75
 
 FloatArray = NDArray[np.float64]
 
@@ -26,31 +26,31 @@ def evidence(
     width: int,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> FloatArray:
-    """How much each place speaks for the class rather than for the others named, 0 to 1, at the picture's size."""
+    """Return the evidence for the class rather than the other classes, 0 to 1, at the size of the image."""
     import cv2
 
-    # A softmax does not see what all classes have in common, so neither does the map.
+    # A softmax ignores what all classes have in common, and so does the map.
     apart = np.asarray(cam[choice] - cam[list(against)].mean(axis=0), np.float32)
     grown = cv2.resize(apart, (width, height), interpolation=cv2.INTER_LINEAR)
-    # What lies between two places shows in both: only a smooth map has its peak there, and not at a place's centre.
-    down, across = (SMOOTH * side / cells for side, cells in zip((height, width), apart.shape, strict=True))
+    # An object between two places shows in both: only a smooth map has its peak there, not at the centre of a place.
+    down, across = (SMOOTHING * side / cells for side, cells in zip((height, width), apart.shape, strict=True))
     grown = cv2.GaussianBlur(grown, (0, 0), sigmaX=across, sigmaY=down, borderType=cv2.BORDER_REPLICATE)
-    # How far beside its cell a place looks, down and across, is told in parts of the picture.
+    # The shift, down and across, is in parts of the image.
     moved = np.array([[1, 0, shift[1] * width], [0, 1, shift[0] * height]])
     grown = cv2.warpAffine(grown, moved, (width, height), borderMode=cv2.BORDER_REPLICATE)
     spread = float(np.ptp(grown))
     return np.asarray((grown - grown.min()) / (spread or 1.0), np.float64)
 
 
-def overlay(picture: Pixels, shown: FloatArray) -> bytes:
-    """A PNG of the picture with the evidence in colour; small pictures are enlarged."""
+def overlay(picture: Pixels, strength: FloatArray) -> bytes:
+    """Return a PNG of the image with the evidence in colour; small images are enlarged."""
     import cv2
 
     grey = picture[..., 0] if picture.shape[-1] == 1 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     base = cv2.cvtColor(np.asarray(grey, np.uint8), cv2.COLOR_GRAY2BGR).astype(np.float64)
-    colours = cv2.applyColorMap(np.asarray(shown * 255, np.uint8), cv2.COLORMAP_INFERNO).astype(np.float64)
-    weight = STRONGEST * shown[..., None]
+    colours = cv2.applyColorMap(np.asarray(strength * 255, np.uint8), cv2.COLORMAP_INFERNO).astype(np.float64)
+    weight = MAX_OPACITY * strength[..., None]
     mixed = np.asarray(base * (1 - weight) + colours * weight, np.uint8)
-    times = -(-SMALLEST_SIDE // min(mixed.shape[:2]))
+    times = -(-MIN_SIDE // min(mixed.shape[:2]))
     mixed = np.repeat(np.repeat(mixed, times, axis=0), times, axis=1)
     return bytes(cv2.imencode(".png", mixed)[1])

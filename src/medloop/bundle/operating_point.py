@@ -1,4 +1,4 @@
-"""The threshold: chosen by the recipe's rule, and how sure it is to keep what the rule asks for."""
+"""Chooses the threshold by the rule of the recipe, and estimates how likely it is to meet the rule."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from medloop.bundle.decide import FloatArray
 from medloop.errors import UserError
-from medloop.metrics.proportions import wilson_clustered
+from medloop.metrics.intervals.proportions import wilson_clustered
 from medloop.recipe.sections import THRESHOLD_RULE
 
 Mask = NDArray[np.bool_]
-# How far below what was asked the truth may lie before it is told, and from which chance on.
+# The true figure may be this far below the required one, unless the chance that it is lower is notable.
 SLACK = 0.05
 NOTABLE_CHANCE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A threshold rule of the recipe, read."""
+    """A parsed threshold rule of the recipe."""
 
     figure: str
     asked: float | None = None
@@ -30,10 +30,10 @@ class Rule:
 
 
 def read_rule(text: str) -> Rule:
-    """`sensitivity >= 0.95`, the same `with 90% confidence`, `specificity >= 0.9`, `probability >= 0.5` or `youden`."""
+    """Parse `sensitivity >= 0.95`, the same `with 90% confidence`, `probability >= 0.5` or `youden`."""
     match = THRESHOLD_RULE.fullmatch(text)
     if match is None:
-        raise UserError("export.threshold must be a rule", found=text, hint="write `sensitivity >= 0.95`")
+        raise UserError(f"export.threshold {text!r} is not a rule.", "Use a rule such as `sensitivity >= 0.95`.")
     if match["figure"] is None:
         return Rule(figure="youden")
     confidence = float(match["confidence"]) / 100 if match["confidence"] else None
@@ -41,21 +41,21 @@ def read_rule(text: str) -> Rule:
 
 
 def choose_threshold(text: str, is_positive: Any, share: FloatArray, groups: Sequence[Hashable] | None = None) -> float:
-    """The threshold on the positive share that the recipe's rule asks for.
+    """Return the threshold on the positive share that meets the rule.
 
-    With a confidence, the figure must be reached by its lower bound. Where there are too few cases for any bound to
-    reach it, no positive (or no negative) case may be on the wrong side.
+    With a confidence, the lower bound of the figure has to meet it. Where there are too few cases for any lower bound
+    to do so, no positive (or no negative) case is on the wrong side.
     """
     rule, positive = read_rule(text), np.asarray(is_positive, dtype=bool)
     if rule.figure == "probability":
-        assert rule.asked is not None  # noqa: S101 - the pattern has a value there
+        assert rule.asked is not None  # noqa: S101 - the pattern has a value here
         return rule.asked
     candidates = np.unique(np.concatenate([share, [1.0]]))
     caught = _share_below(-share[positive], -candidates)
     spared = 1 - _share_below(-share[~positive], -candidates)
     if rule.figure == "youden":
         return _between(share, float(candidates[np.argmax(caught + spared)]))
-    assert rule.asked is not None  # noqa: S101 - the pattern has a value there
+    assert rule.asked is not None  # noqa: S101 - the pattern has a value here
     reached = caught if rule.figure == "sensitivity" else spared
     holds = reached >= rule.asked
     if rule.confidence is not None:
@@ -68,23 +68,23 @@ def choose_threshold(text: str, is_positive: Any, share: FloatArray, groups: Seq
 
 
 def _share_below(values: FloatArray, cuts: FloatArray) -> FloatArray:
-    """The share of the values that are at most each cut; undefined of none."""
+    """Return the share of the values up to each cut; NaN if there are no values."""
     if not len(values):
         return np.full(len(cuts), np.nan)
     return np.asarray(np.searchsorted(np.sort(values), cuts, side="right") / len(values))
 
 
 def _between(share: FloatArray, cut: float) -> float:
-    """Halfway to the next lower case, so that the last digit of the chosen one does not decide."""
+    """Return the middle between the cut and the next lower case, so that rounding does not decide."""
     below = share[share < cut]
     return float((cut + below.max()) / 2) if len(below) else cut
 
 
 def confidence_in(reached: Any, patients: int, asked: float) -> FloatArray:
-    """The chance that the true figure is at least the one asked for, where a share of so many patients was on its side.
+    """Return the probability that the true figure is at least the required one, given the share on the patients.
 
-    A threshold that stands next to the lowest of the cases that it catches has a true sensitivity with a beta
-    distribution, whatever that of the scores is.
+    A threshold next to the lowest detected case has a true sensitivity with a beta distribution, whatever the
+    distribution of the scores.
     """
     from scipy.special import betainc
 
@@ -96,7 +96,7 @@ def confidence_in(reached: Any, patients: int, asked: float) -> FloatArray:
 def threshold_facts(
     text: str, value: float, is_positive: Mask, share: FloatArray, groups: Sequence[Hashable]
 ) -> dict[str, Any]:
-    """What the threshold reached on the cases that it was chosen on, and how far the truth may lie below."""
+    """Return the figures of the threshold on the cases that it was chosen on, with their uncertainty."""
     rule, over = read_rule(text), share >= value
     sides = {"sensitivity": (is_positive, over), "specificity": (~is_positive, ~over)}
     reached = {name: _interval(right, side, groups) for name, (side, right) in sides.items()}
@@ -119,17 +119,17 @@ def threshold_facts(
 
 
 def describe_threshold(facts: Mapping[str, Any]) -> str:
-    """threshold 0.312 by sensitivity >= 0.95 (28% chance that the true sensitivity is below 0.90)"""
+    """Return such as `threshold 0.312 by sensitivity >= 0.95 (28% chance that the true one is below 0.90)`."""
     if facts["value"] is None:
         return "the likeliest class"
-    said, below = f"threshold {facts['value']:.3f} by {facts['rule']}", facts["chance_below"]
+    text, below = f"threshold {facts['value']:.3f} by {facts['rule']}", facts["chance_below"]
     if below is None or below["chance"] < NOTABLE_CHANCE:
-        return said
-    return f"{said} ({below['chance']:.0%} chance that the true {facts['figure']} is below {below['limit']:.2f})"
+        return text
+    return f"{text} ({below['chance']:.0%} chance that the true {facts['figure']} is below {below['limit']:.2f})"
 
 
 def cases_to_be_sure(asked: float, confidence: float) -> int:
-    """The fewest cases on which a rule can reach its figure with this confidence: then all must be on its side."""
+    """Return the minimum number of cases for this confidence, if all of them are classified correctly."""
     return int(np.ceil(np.log1p(-confidence) / np.log(asked))) if 0 < asked < 1 else 0
 
 

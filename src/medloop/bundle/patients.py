@@ -1,4 +1,4 @@
-"""Several pictures of one patient become one answer, by the rule of the recipe."""
+"""Combination of several images of one patient into one prediction, by the rule of the recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medloop.prepare.dicom_meta import keyed_hash
+from medloop.decode.dicom.tags import keyed_hash
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -15,20 +15,20 @@ Mask = NDArray[np.bool_]
 
 
 def pseudonym(patient: str | None, key: bytes) -> str | None:
-    """The keyed hash that stands for a patient, the same as that of a DICOM header with this patient."""
+    """Return the keyed hash of a patient, the same as that of a DICOM header with this patient."""
     return keyed_hash(patient or "", key)
 
 
 def combine_slices(
     probabilities: FloatArray, patients: Sequence[Hashable], *, is_positive: Mask, rule: str
 ) -> FloatArray:
-    """One row of probabilities a patient, in the order in which the patients first appear."""
+    """Return one row of probabilities per patient, in the order in which they first appear."""
     members = slices_of(patients)
     return np.array([COMBINE[rule](probabilities[rows], is_positive) for rows in members.values()])
 
 
 def slices_of(patients: Sequence[Hashable]) -> dict[Hashable, list[int]]:
-    """The numbers of each patient's slices, in the order in which the patients first appear."""
+    """Return the indices of each patient's slices, in the order in which the patients first appear."""
     members: dict[Hashable, list[int]] = {}
     for number, patient in enumerate(patients):
         members.setdefault(patient, []).append(number)
@@ -36,7 +36,7 @@ def slices_of(patients: Sequence[Hashable]) -> dict[Hashable, list[int]]:
 
 
 def sickest(labels: IntArray, is_positive: Mask) -> int:
-    """The patient's class: that of most slices, among the positive ones if there are any."""
+    """Return the class of a patient: the most frequent one of the slices, among the positive ones if there are any."""
     positive = labels[is_positive[labels]]
     return int(np.bincount(positive if len(positive) else labels).argmax())
 
@@ -46,25 +46,25 @@ def _mean(slices: FloatArray, is_positive: Mask) -> FloatArray:  # noqa: ARG001 
 
 
 def _max(slices: FloatArray, is_positive: Mask) -> FloatArray:
-    """The slice that shows most speaks for the patient."""
+    """Return the slice with the highest positive probability."""
     if is_positive.any():
         return np.asarray(slices[np.argmax(slices[:, is_positive].sum(axis=1))])
-    return _shares(slices.max(axis=0))
+    return _normalise(slices.max(axis=0))
 
 
 def _noisy_or(slices: FloatArray, is_positive: Mask) -> FloatArray:
-    """The chance that at least one slice shows it, were the slices independent."""
+    """Return the probability that at least one slice is positive, if slices were independent."""
     if not is_positive.any():
-        return _shares(1 - np.prod(1 - slices, axis=0))
+        return _normalise(1 - np.prod(1 - slices, axis=0))
     mean = slices.mean(axis=0)
     found = 1 - np.prod(1 - np.clip(slices[:, is_positive].sum(axis=1), 0.0, 1.0))
     combined: FloatArray = np.empty_like(mean)
-    combined[is_positive] = found * _shares(mean[is_positive])
-    combined[~is_positive] = (1 - found) * _shares(mean[~is_positive])
+    combined[is_positive] = found * _normalise(mean[is_positive])
+    combined[~is_positive] = (1 - found) * _normalise(mean[~is_positive])
     return combined
 
 
-def _shares(values: FloatArray) -> FloatArray:
+def _normalise(values: FloatArray) -> FloatArray:
     return np.asarray(values / max(float(values.sum()), 1e-300), dtype=np.float64)
 
 

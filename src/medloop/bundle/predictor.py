@@ -1,4 +1,4 @@
-"""The only inference code: evaluation, service, batch scoring and shadowing all go through it."""
+"""The only inference code, used by evaluation, service, batch scoring and shadow deployment."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import numpy as np
 
 from medloop.bundle import files
 from medloop.bundle.decide import Decider, FloatArray
-from medloop.bundle.graph import refuse_external_data
 from medloop.bundle.heatmap import evidence, overlay
 from medloop.bundle.inputs import Complaints, ImageInput, Picture, find_input, model_input
 from medloop.bundle.session import ONNX_ERRORS, open_session
-from medloop.bundle.sound import check_decider, check_outputs
+from medloop.bundle.verify.graph import refuse_external_data
+from medloop.bundle.verify.sound import check_decider, check_outputs
 from medloop.case import Prediction, Row
+from medloop.decode.rule import Decoded, Frames, Pixels
 from medloop.errors import BrokenBundle, RejectedInput, UserError
-from medloop.prepare.rule import Decoded, Frames, Pixels
 
 PLAIN_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, UserError, ValueError, zipfile.BadZipFile)
 MISFITS: tuple[type[Exception], ...] = (*ONNX_ERRORS, *PLAIN_ERRORS)
@@ -35,7 +35,7 @@ Inputs = Sequence[Row] | Sequence[bytes] | Sequence[Decoded] | Sequence[Picture]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What the model says of each case before it may abstain, and what is wrong with the case itself."""
+    """The outputs of the model for each case before any abstention, and what is wrong with the case itself."""
 
     logits: FloatArray
     embedding: FloatArray
@@ -44,13 +44,13 @@ class Scores:
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
-        """The scores of all parts, in order."""
+        """Return the scores of all parts, in order."""
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in SCORED}
         return cls(**arrays, complaints=[one for part in parts for one in part.complaints])
 
 
 class Predictor:
-    """A verified bundle, ready to answer for rows or for the bytes of images, as it was made for."""
+    """A verified bundle, ready to predict for rows or for image files."""
 
     def __init__(self, *, folder: Path, digest: str, meta: dict[str, Any], threads: int) -> None:
         self.meta = meta
@@ -58,7 +58,7 @@ class Predictor:
         self.version = "unregistered"
         self._input: Any = find_input(meta)
         self.preparer: Any = self._input.preparer
-        # From memory: NumPy leaves a file open that it cannot read.
+        # From memory, since NumPy does not close a file that it cannot read.
         with np.load(io.BytesIO((folder / files.REFERENCE).read_bytes()), allow_pickle=False) as reference:
             self.decider = Decider.from_meta(meta, reference)
         check_decider(self.decider)
@@ -68,11 +68,11 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> Predictor:
-        """Verify the checksums and the format, then load; nothing in the folder is run."""
+        """Verify the checksums and the format, then load; no code in the folder is run."""
         digest, meta = files.verify(folder), files.read_meta(folder)
         try:
             predictor = cls(folder=folder, digest=digest, meta=meta, threads=threads)
-            # One made-up case shows that the description fits the model, and warms both up.
+            # One made-up case checks that bundle.json fits the model, and warms both up.
             example = predictor.example()
             scores = predictor.score([example])
             check_outputs({name: getattr(scores, name) for name in SCORED})
@@ -83,22 +83,20 @@ class Predictor:
             raise
         except MISFITS as error:
             raise BrokenBundle(
-                "a bundle must hold a model and a description that fit",
-                found=type(error).__name__,
-                hint=files.EXPORT_AGAIN,
+                f"The model and the description of the bundle do not fit ({type(error).__name__}).", files.EXPORT_AGAIN
             ) from error
         return predictor
 
     def on_threads(self, folder: Path, threads: int) -> Predictor:
-        """The same bundle on a session of so many threads, sharing all else."""
+        """Return the same bundle with a session of this many threads, sharing everything else."""
         if files.verify(folder) != self.hash:
-            raise BrokenBundle("a bundle must stay as it is", found="other bytes than before", hint=files.EXPORT_AGAIN)
+            raise BrokenBundle("The bundle has changed since it was loaded.", files.EXPORT_AGAIN)
         twin = copy(self)
         twin._session = open_session((folder / files.MODEL).read_bytes(), threads=threads)
         return twin
 
     def score(self, cases: Inputs) -> Scores:
-        """The model's say on rows or images, without abstaining."""
+        """Return the scores of rows or images, before any abstention."""
         parts, complaints = [], []
         for start in range(0, len(cases), self._input.at_once):
             inputs, found = self._input.read(cases[start : start + self._input.at_once])
@@ -114,16 +112,16 @@ class Predictor:
         )
 
     def predict(self, cases: Inputs, *, patients: Sequence[Hashable] | None = None) -> list[Prediction]:
-        """One answer a case, in order, or one a patient where the bundle decides per patient and so needs them."""
+        """Return one prediction per case, in order, or one per patient where the bundle decides per patient."""
         if not cases:
-            raise RejectedInput("a request must hold at least one case", found="none", hint="send records or images")
+            raise RejectedInput("The request has no cases.", "Send records or images.")
         if self.needs_patients and patients is None:
-            raise needs_patients(len(cases), hint="name the patient of each case")
+            raise needs_patients(len(cases), hint="Name the patient of each case.")
         started = time.perf_counter()
         return self.decide(self.score(cases), patients, started=started)
 
     def decide(self, scores: Scores, patients: Sequence[Hashable] | None = None, *, started: float) -> list[Prediction]:
-        """The answers that follow from scores; the work on them began at `started`."""
+        """Return the predictions that follow from scores; the latency counts from `started`."""
         if patients is None or not self.needs_patients:
             patients = range(len(scores.probabilities))
         answers = self.decider.answers(scores.probabilities, scores.embedding, scores.complaints, patients)
@@ -137,44 +135,44 @@ class Predictor:
         return self.decider.per == "patient"
 
     def read_texts(self, texts: Mapping[str, str]) -> Row:
-        """The row that texts stand for, each read as a cell of a CSV file is."""
+        """Return the row of these texts, each read like a cell of a CSV file."""
         missing = frozenset(self.meta["recipe"]["data"]["missing"])
         row: Row = self.preparer.read_texts(texts, missing=missing)
         return row
 
     def example(self) -> Any:
-        """A made-up case that it must answer."""
+        """Return a made-up case that the model can score."""
         return self._input.example()
 
     @property
     def is_image(self) -> bool:
-        """Whether it takes images, and not rows."""
+        """Whether it takes images rather than rows."""
         return isinstance(self._input, ImageInput)
 
     def decode(self, data: bytes) -> Decoded:
-        """The picture of a file, for a caller that needs it besides the answer; the other methods take it, too."""
+        """Return the decoded image of a file, which the other methods accept as well."""
         return self._images().decode(data)
 
     def frames(self, data: bytes, *, start: int = 0, patient_key: bytes | None = None) -> Frames:
-        """Some of the pictures of a file, from one on: one, or each frame where the bundle takes all of them."""
+        """Return frames of a file from `start` on: a single one, or several where the bundle uses all frames."""
         return self._images().frames(data, start=start, patient_key=patient_key)
 
     def fit(self, decoded: Decoded) -> Picture:
-        """A decoded picture as the model takes it, for a caller that lets go of the large one."""
+        """Return the prepared image, so that the caller can free the decoded one."""
         return self._images().picture(decoded)
 
     def is_light(self, data: bytes) -> bool:
-        """Whether a file seems to be decoded so soon that others need not mind to wait for it."""
+        """Whether a file is likely to be decoded quickly enough for others to wait for it."""
         return self._images().is_light(data)
 
     def heatmap(self, data: bytes | Decoded, *, label: str | None = None) -> bytes:
-        """A PNG of the picture as the model saw it, with what speaks for the class in colour."""
+        """Return a PNG of the prepared image with the evidence for the class in colour."""
         return overlay(*self.evidence(data, label=label))
 
     def evidence(self, data: bytes | Decoded, *, label: str | None = None) -> tuple[Pixels, FloatArray]:
-        """The picture as the model saw it, and how much each of its places speaks for the class, 0 to 1.
+        """Return the prepared image, and the evidence for the class at each of its pixels, 0 to 1.
 
-        The class is the one decided for this picture, unless a patient's is given.
+        The class is the one predicted for this image, unless that of the patient is given.
         """
         picture = self._images().picture(data).pixels
         logits, cam = self._session.run(["logits", "cam"], model_input(picture[None]))
@@ -190,7 +188,7 @@ class Predictor:
     def _images(self) -> ImageInput:
         if not isinstance(self._input, ImageInput):
             raise UserError(
-                "only an image model has heatmaps and takes images", found="a table's model", hint="send records"
+                "The model takes rows of a table: it accepts no images and has no heatmaps.", "Send records."
             )
         return self._input
 
@@ -213,15 +211,15 @@ class Predictor:
         )
 
 
-def needs_patients(cases: int, *, hint: str) -> RejectedInput:
-    """The refusal of cases of which nobody says whose they are, where the bundle decides per patient."""
+def needs_patients(cases: int, *, hint: str, example: str = "") -> RejectedInput:
+    """Return the rejection of cases without a patient, where the bundle decides per patient."""
+    count = f"{cases} of the cases have" if cases > 1 else "the case has"
     return RejectedInput(
-        "this model decides per patient, from all slices together",
-        found=f"no patient for {cases} of the cases" if cases > 1 else "no patient for the case",
-        hint=hint,
+        f"The model decides per patient, but {count} no patient{example}.",
+        hint,
     )
 
 
 def _new_id() -> str:
-    """One that comes after all before it, so that a database need not look for its place in an index."""
+    """Return an id that sorts after all earlier ones, so that a database appends it to its index."""
     return f"{time.time_ns() // 1000:014x}{secrets.token_hex(9)}"

@@ -1,4 +1,4 @@
-"""How a graph is run: the same options wherever it is measured or served."""
+"""ONNX Runtime sessions, with the same options wherever a model is measured or served."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ONNX_ERRORS: tuple[type[Exception], ...] = tuple(
 
 
 def open_session(model: bytes, *, threads: int) -> Any:
-    """A session on the processor, ready to run."""
+    """Return a session on the CPU."""
     options = onnxruntime.SessionOptions()
-    # 0 would be the machine's cores, whatever a container may use of them.
+    # 0 would mean all cores of the machine, even where a container may use fewer.
     options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3
-    if not has_exact_products():
-        # Such processors would saturate sums of 8-bit products, and so decide otherwise than those with VNNI.
+    if not has_exact_int8():
+        # Without VNNI, sums of 8-bit products would saturate, and decisions could differ between processors.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @cache
-def has_exact_products() -> bool:
-    """Whether the processor is known to sum 8-bit products exactly, so that the quicker way gives the same."""
+def has_exact_int8() -> bool:
+    """Whether the processor has VNNI, and so sums 8-bit products exactly."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:  # noqa: PTH123 - no file on a disk
             flags = next((line.split() for line in file if line.startswith("flags")), [])

@@ -1,4 +1,4 @@
-"""How two bundles' answers to the same cases compare, counted as they come."""
+"""Comparison of two bundles on the same cases, counted as the predictions arrive."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from medloop.case import Prediction
 
-# Differences that are kept one by one.
-KEPT = 100
+# How many of the latest disagreements are listed.
+MAX_DIFFERENCES = 100
 BOTH = ("champion", "challenger")
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """Counts of a champion and a challenger; an empty label stands for an abstention."""
+    """Counts of a champion and a challenger; an empty label is an abstention."""
 
     scored: int = 0
     agreed: int = 0
@@ -27,10 +27,10 @@ class Tally:
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
-    differences: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    differences: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_DIFFERENCES))
 
     def add(self, champion: Prediction, challenger: Prediction, *, at: str, processor_seconds: float) -> None:
-        """One case that both have answered."""
+        """Count a case that both have scored."""
         apart = largest_difference(champion, challenger)
         self.scored += 1
         self.processor_seconds += processor_seconds
@@ -41,20 +41,20 @@ class Tally:
         if first == second:
             self.agreed += 1
             return
-        told = {"champion": _told(champion), "challenger": _told(challenger)}
-        self.differences.append({"id": champion.id, "at": at, "corrected": None, **told})
+        both = {"champion": _to_json(champion), "challenger": _to_json(challenger)}
+        self.differences.append({"id": champion.id, "at": at, "corrected": None, **both})
 
     def correct(self, labels: Mapping[str, str]) -> bool:
-        """What reviewers said of the differences that are kept; whether that is new."""
+        """Add the labels that reviewers gave to the listed disagreements; return whether any of them is new."""
         before = [one["corrected"] for one in self.differences]
         for one in self.differences:
             one["corrected"] = labels.get(one["id"])
         return before != [one["corrected"] for one in self.differences]
 
     def to_json(self) -> dict[str, Any]:
-        """As it is stored and shown."""
-        # Loaded late: the service's first answer does not need it.
-        from medloop.metrics.proportions import wilson
+        """Return the counts as they are stored and shown."""
+        # Imported late, since the service does not need it for its first prediction.
+        from medloop.metrics.intervals.proportions import wilson
 
         n = self.scored
         interval = wilson(self.agreed, n)
@@ -81,7 +81,7 @@ class Tally:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Tally:
-        """What was stored, to be counted on."""
+        """Return the stored counts, to continue counting."""
         n, apart = content["scored"], content["probability_difference"] or {"mean": 0.0, "largest": 0.0}
         return cls(
             scored=n,
@@ -92,14 +92,14 @@ class Tally:
             labels={label: Counter(counts) for label, counts in content["labels"].items()},
             skipped=Counter(content["skipped"]),
             failed=Counter(content["failed"]),
-            differences=deque(content["differences"], maxlen=KEPT),
+            differences=deque(content["differences"], maxlen=MAX_DIFFERENCES),
         )
 
 
 def largest_difference(one: Prediction, other: Prediction) -> float:
-    """How far the probabilities of a class lie apart at most."""
+    """Return the largest difference between the probabilities of a class."""
     return max(abs(share - other.probabilities[name]) for name, share in one.probabilities.items())
 
 
-def _told(prediction: Prediction) -> dict[str, Any]:
+def _to_json(prediction: Prediction) -> dict[str, Any]:
     return {"label": prediction.label, "reason": prediction.reason, "probabilities": prediction.probabilities}

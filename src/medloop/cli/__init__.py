@@ -1,25 +1,10 @@
-"""The command line; a command holds no logic."""
+"""The command line; the commands contain no logic."""
 
 from __future__ import annotations
 
 import typer
 
-from medloop.cli import (
-    backup,
-    bench,
-    corrections,
-    data,
-    db,
-    demo,
-    doctor,
-    journal,
-    keys,
-    loop,
-    models,
-    new,
-    predict,
-    serve,
-)
+from medloop.cli import backup, feedback, models, project, serving, stages
 
 app = typer.Typer(
     name="medloop",
@@ -30,11 +15,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for group in (new, loop, data, predict, serve, backup, demo, doctor):
+for group in (project, stages, serving, backup):
     group.add_to(app)
 app.add_typer(models.app, name="models")
-app.add_typer(corrections.app, name="corrections")
-app.add_typer(journal.app, name="journal")
-app.add_typer(keys.app, name="keys")
-app.add_typer(db.app, name="db")
-app.add_typer(bench.app, name="bench")
+app.add_typer(feedback.corrections, name="corrections")
+app.add_typer(feedback.journal, name="journal")
+app.add_typer(feedback.keys, name="keys")
+app.add_typer(feedback.database, name="db")
+app.add_typer(serving.bench, name="bench")

@@ -1,4 +1,4 @@
-"""The model store: list, show, promote, roll back, set the reference version, verify, migrate."""
+"""`medloop models`: list, show, promote, roll back, set the reference version, verify and migrate."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medloop.cli.show import here, show_json, show_table
+from medloop.cli.show import Json, here, show_json, show_table
 from medloop.times import local_time
 
 if TYPE_CHECKING:
     from medloop.steps.project import Project
 
-app = typer.Typer(help="Registered versions, and which of them serves.", no_args_is_help=True)
+app = typer.Typer(help="Registered versions, and which one serves.", no_args_is_help=True)
 
 Number = Annotated[int, typer.Argument(help="The version's number.")]
-Json = Annotated[bool, typer.Option("--json", help="For another program.")]
 
 
 def _project() -> Project:
@@ -26,7 +25,7 @@ def _project() -> Project:
 
 @app.command("list")
 def list_versions(as_json: Json = False) -> None:
-    """All versions, and the one that serves."""
+    """List all versions, and which one serves."""
     from medloop.steps.versions import overview
 
     rows = overview(_project())
@@ -36,12 +35,12 @@ def list_versions(as_json: Json = False) -> None:
         shown = [{**row, "created": local_time(row["created"])} for row in rows]
         show_table(tuple(rows[0]), [tuple(row.values()) for row in shown])
     else:
-        typer.echo("no version is registered; `medloop run` makes one")
+        typer.echo("No version is registered yet. Run `medloop run`.")
 
 
 @app.command()
 def show(number: Number, as_json: Json = False) -> None:
-    """The card of one version, and why the gate let it pass or not."""
+    """Show the model card of a version and the verdict of the gate."""
     from medloop.cli.verdict import show_verdict
     from medloop.steps.versions import facts_of, store_of
 
@@ -50,14 +49,14 @@ def show(number: Number, as_json: Json = False) -> None:
     if as_json:
         show_json(facts)
         return
-    by, when = facts["by"] or "nobody known", local_time(facts["created"])
+    by, when = facts["by"] or "unknown", local_time(facts["created"])
     typer.echo(f"{facts['card']}\nVersion {number}, by {by}, {when}\n")
     show_verdict(store_of(project).version(number).verdict)
 
 
 @app.command()
 def promote(number: Number, as_json: Json = False) -> None:
-    """Let a version serve that passed the gate."""
+    """Make a version that passed the gate the champion, which serves."""
     from medloop.steps.versions import promote as promote_version
 
     _show_champion(promote_version(_project(), number), as_json=as_json)
@@ -65,7 +64,7 @@ def promote(number: Number, as_json: Json = False) -> None:
 
 @app.command()
 def rollback(as_json: Json = False) -> None:
-    """Let the version serve that served before."""
+    """Return to the version that served before."""
     from medloop.steps.versions import rollback as roll_back
 
     _show_champion(roll_back(_project()), as_json=as_json)
@@ -73,7 +72,7 @@ def rollback(as_json: Json = False) -> None:
 
 @app.command()
 def reference(number: Number, as_json: Json = False) -> None:
-    """Make the version that serves the one that later ones may not fall behind; takes a second person."""
+    """Make the champion the reference version for non-inferiority; takes a second person."""
     from medloop.steps.versions import set_reference
 
     facts = set_reference(_project(), number)
@@ -81,13 +80,13 @@ def reference(number: Number, as_json: Json = False) -> None:
         show_json(facts)
         return
     before = f", instead of version {facts['previous']}" if facts["previous"] else ""
-    told = "; ".join(filter(None, (facts["journal"], facts["mirror"])))
-    typer.echo(f"version {facts['version']} is the reference version{before}; {told}")
+    notes = "; ".join(filter(None, (facts["journal"], facts["mirror"])))
+    typer.echo(f"version {facts['version']} is the reference version{before}; {notes}")
 
 
 @app.command()
 def migrate(as_json: Json = False) -> None:
-    """Add to a store that an older medloop made what it lacks."""
+    """Bring a model store that an older medloop created up to date."""
     from medloop.steps.versions import migrate as migrate_store
 
     facts = migrate_store(_project())
@@ -95,9 +94,9 @@ def migrate(as_json: Json = False) -> None:
         show_json(facts)
         return
     if (found := facts["reference"]) is not None:
-        typer.echo(f"version {found['version']} is written down as the reference version")
+        typer.echo(f"version {found['version']} was recorded as the reference version")
     for number in facts["signed"]:
-        typer.echo(f"version {number} is signed as a whole; before, the signature covered its bundle alone")
+        typer.echo(f"version {number} is now signed as a whole; before, the signature covered only its bundle")
     for line in facts["not_signed"]:
         typer.echo(f"not signed as a whole: {line}")
     if not any(facts.values()):
@@ -106,14 +105,14 @@ def migrate(as_json: Json = False) -> None:
 
 @app.command()
 def verify(as_json: Json = False) -> None:
-    """Check every byte of every version, and repair the pointer and its mirrors."""
+    """Verify every byte of every version, and repair the pointer and its copies."""
     from medloop.steps.versions import verify as verify_store
 
     lines = verify_store(_project())
     if as_json:
         show_json({"problems": [], "versions": lines})
         return
-    for line in lines or ["no version is registered"]:
+    for line in lines or ["No version is registered yet."]:
         typer.echo(line)
 
 

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""Output of the commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,21 +18,24 @@ if TYPE_CHECKING:
     from medloop.steps.project import Project
 
 
-def here() -> Path:
-    """The folder that the command was given in."""
-    from medloop.settings import hand_on_foreign_variables
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-    hand_on_foreign_variables(Path.cwd())
+
+def here() -> Path:
+    """Return the current folder, after passing variables in its .env on to other tools."""
+    from medloop.settings import pass_on_foreign_variables
+
+    pass_on_foreign_variables(Path.cwd())
     return Path.cwd()
 
 
 def show_done(done: Done) -> None:
-    """One line a stage: its name, its time, its result."""
+    """Print a line for a stage: its name, its time and its result."""
     from medloop.storage.names import visible
 
-    # The name of a class may be any folder's.
+    # A class name may come from the name of any folder.
     text = visible(done.text, keep="\n")
-    time = "as before" if done.skipped else f"{done.seconds:.1f} s"
+    time = "unchanged" if done.skipped else f"{done.seconds:.1f} s"
     typer.echo(f"{typer.style(f'{done.stage:<9}', bold=True)} {time:>9}  {text}")
     if done.why:
         typer.echo(f"{'':<20} {done.why}")
@@ -42,18 +45,18 @@ def show_done(done: Done) -> None:
 
 
 class PrivateLog(RotatingFileHandler):
-    """A log that its owner alone can read, and that begins anew when it has become large."""
+    """A log that only its owner can read, rotated by size."""
 
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).touch(mode=0o600)
         file = super()._open()
-        # One that an earlier medloop began others could read, too.
+        # One that an older medloop created may be readable by others.
         os.fchmod(file.fileno(), 0o600)
         return file
 
 
 def start_log(project: Project, command: str) -> None:
-    """Keep a log of the command in the project's folder of logs."""
+    """Log the command to a file in the project's log folder."""
     folder = project.root / project.settings.logs
     folder.mkdir(parents=True, exist_ok=True)
     settings = project.settings
@@ -73,12 +76,12 @@ def start_log(project: Project, command: str) -> None:
 
 
 def show_json(content: Any) -> None:
-    """The answer for another program."""
+    """Print the result as JSON."""
     typer.echo(json.dumps(content, indent=2, default=str))
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns that line up."""
+    """Print aligned columns."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for number, line in enumerate(lines):

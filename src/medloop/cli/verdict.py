@@ -1,4 +1,4 @@
-"""The gate's reasons as a table: drawn on a terminal, in plain columns elsewhere."""
+"""The verdict as a table: with lines on a terminal, in plain columns elsewhere."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ HEADER = ("", "rule", "needed", "found", "n")
 
 
 @contextmanager
-def told_by_the_gate(project: Project) -> Iterator[None]:
-    """Show the gate's reasons after a block in which it was asked, whatever it said."""
+def showing_verdict(project: Project) -> Iterator[None]:
+    """Show the verdict after a block that runs the gate, whether or not it passed."""
     from medloop.errors import GateRefusal
 
     try:
@@ -32,8 +32,8 @@ def told_by_the_gate(project: Project) -> Iterator[None]:
 
 
 def show_verdict(verdict: Verdict) -> None:
-    """Every rule with what was needed and what was found; then whom it was compared with, and warnings."""
-    rows = [_cells(rule) for rule in verdict.rules]
+    """Print every rule with its limit and value, then the comparisons and warnings."""
+    rows = [_format_rule(rule) for rule in verdict.rules]
     if sys.stdout.isatty():
         _draw(verdict, rows)
     else:
@@ -41,7 +41,7 @@ def show_verdict(verdict: Verdict) -> None:
         for rule in verdict.rules:
             if rule.note:
                 typer.echo(f"  {rule.name}: {rule.note}")
-    for line in _below(verdict):
+    for line in _footer(verdict):
         typer.echo(line)
 
 
@@ -51,7 +51,7 @@ def _show_stored(project: Project) -> None:
     show_verdict(read_verdict(project.work / "verdict.json"))
 
 
-def _cells(rule: RuleOutcome) -> tuple[str, ...]:
+def _format_rule(rule: RuleOutcome) -> tuple[str, ...]:
     n = "" if rule.n is None else f"{rule.n:,}"
     return "ok" if rule.passed else "NO", rule.name, rule.needed, rule.found, n
 
@@ -61,8 +61,8 @@ def _draw(verdict: Verdict, rows: list[tuple[str, ...]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    word = "[bold green]passed[/]" if verdict.passed else "[bold red]refused[/]"
-    table = Table(*HEADER, title=f"gate: {word}", title_justify="left", show_lines=False)
+    result = "[bold green]passed[/]" if verdict.passed else "[bold red]refused[/]"
+    table = Table(*HEADER, title=f"gate: {result}", title_justify="left", show_lines=False)
     for rule, (_, *cells) in zip(verdict.rules, rows, strict=True):
         mark = "[green]ok[/]" if rule.passed else "[bold red]NO[/]"
         texts = [escape(cell) for cell in cells]
@@ -72,24 +72,24 @@ def _draw(verdict: Verdict, rows: list[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
-def _below(verdict: Verdict) -> list[str]:
+def _footer(verdict: Verdict) -> list[str]:
     lines = [
-        *_against(verdict.champion, "the champion"),
-        *_against(verdict.reference, "the reference version"),
+        *_format_comparison(verdict.champion, "the champion"),
+        *_format_comparison(verdict.reference, "the reference version"),
     ]
     if verdict.looks:
-        lines.append(f"edition {verdict.edition[:8]}: {verdict.looks} bundles were looked at on it")
-    return [*lines, *(f"mind: {warning}" for warning in verdict.warnings)]
+        lines.append(f"edition {verdict.edition[:8]}: {verdict.looks} bundles were evaluated on it")
+    return [*lines, *(f"warning: {warning}" for warning in verdict.warnings)]
 
 
-def _against(other: dict[str, Any] | None, name: str) -> list[str]:
+def _format_comparison(other: dict[str, Any] | None, name: str) -> list[str]:
     if other is None or not other.get("compared"):
         return []
-    whom = f"version {other['version']}" if name == "the champion" else f"{name} {other['version']}"
-    right = f"only this one right {other['only_challenger_right']}, only {name} right {other['only_champion_right']}"
+    opponent = f"version {other['version']}" if name == "the champion" else f"{name} {other['version']}"
+    right = f"only this one correct {other['only_challenger_right']}, only {name} {other['only_champion_right']}"
     n, patients, p_value = other["n"], other["patients"], other["mcnemar_p"]
     cases = f"{n:,} cases" if patients == n else f"{n:,} cases of {patients:,} patients"
-    lines = [f"against {whom} on {cases}: {right} (McNemar p = {p_value:.3g})"]
+    lines = [f"against {opponent} on {cases}: {right} (McNemar p = {p_value:.3g})"]
     if (area := other.get("auc_gain")) and area["lower"] is not None:
         lines.append(f"gain in AUC {area['value']:+.4f} [{area['lower']:+.4f}, {area['upper']:+.4f}] (DeLong)")
     return lines

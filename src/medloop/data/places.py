@@ -1,4 +1,4 @@
-"""What a source is given: local paths for addresses, a folder of its own, and the key that hides patients."""
+"""The places and keys that a source works with: local paths for addresses, folders, the key that hides patients."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medloop.prepare.decode import DEFAULT_RULE
-from medloop.prepare.examine import FRAMES
-from medloop.prepare.rule import DecodeRule
+from medloop.decode.examine import FRAMES
+from medloop.decode.kept import Derived
+from medloop.decode.raster import DEFAULT_RULE
+from medloop.decode.rule import DecodeRule
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where a source finds and puts files; calling it gives a local path for any address."""
+    """Where a source reads and writes files; calling it returns a local path for any address."""
 
     local: Callable[[str], Path]
     root: Path
     raw: Path
     patient_key: bytes | None = field(default=None, repr=False)
-    # How a file of many frames is read.
+    # How files of several frames are read.
     rule: DecodeRule = DEFAULT_RULE
+    # The arrays that the next stages need of each picture, and the folder that keeps them, if there is one.
+    derived: tuple[Derived, ...] = ()
+    kept: Path | None = None
 
     def __call__(self, uri: str) -> Path:
-        """The file or folder at an address, fetched and unpacked where it must be."""
+        """Return the file or folder at an address, downloaded and unpacked if necessary."""
         return self.local(uri)
 
     @property
     def frames(self) -> Path:
-        """Where frames are written that are pictures of their own."""
+        """Return the folder for frames that are separate pictures."""
         return self.raw.with_name(FRAMES)
 
-    def shown(self, path: Path) -> str:
-        """The path as the manifest names it: from the project's folder where it lies within."""
+    def display_path(self, path: Path) -> str:
+        """Return the path for the manifest: relative to the project's folder if it is inside."""
         absolute = path.resolve()
         return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)

@@ -1,4 +1,4 @@
-"""Setting cases apart: whole patients and duplicate groups, stratified, seeded, whatever the order of files."""
+"""Split cases by patient and duplicate group, stratified, seeded and independent of the order of files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medloop.data.groups import component_numbers
 from medloop.data.manifest import usable
 from medloop.errors import UserError
 from medloop.recipe import SplitSection
@@ -30,7 +31,7 @@ def split_cases(
     locked: frozenset[str] = frozenset(),
     smoke: bool = False,
 ) -> pd.DataFrame:
-    """One row a usable case with its part, fold and group; `locked` cases are the edition and stay the test set."""
+    """Return a row per usable case with its part, fold and group; `locked` cases stay the test set."""
     table = usable(cases)
     table = table.assign(group=_groups(table, together))
     home = official_parts(table, section)
@@ -45,14 +46,14 @@ def split_cases(
     if TEST not in part.values():
         chosen = assign(free, {TRAIN: 1 - section.test, TEST: section.test}, seed=section.seed, salt="part")
         part |= {group: TEST for group, place in chosen.items() if place == TEST}
-    # A second step of its own, so that splitting again around a locked edition gives the same parts.
+    # In a second step, so that splitting again around a locked edition results in the same parts.
     rest = {group: count for group, count in free.items() if group not in part}
     part |= assign(rest, _shares_of_rest(section, taken=set(part.values())), seed=section.seed, salt="rest")
     folds = _folds({group: counts[group] for group, place in part.items() if place == TRAIN}, section)
     if not (home == TEST).any():
         _check_tested(free, {group for group in free if part[group] == TEST})
     placed = table["group"].map(part)
-    # What shares a patient or picture with a fixed test or validation set is neither learned from nor tested on.
+    # Cases that share a patient or picture with a fixed test or validation set are left out.
     leaks = placed.isin(home.dropna().unique()) & placed.isin([VAL, TEST]) & (home != placed)
     why = pd.Series(np.where(placed == OUT, SMOKE, ""), index=table.index).mask(leaks, LEAK)
     return pd.DataFrame(
@@ -68,7 +69,7 @@ def split_cases(
 
 
 def official_parts(table: pd.DataFrame, section: SplitSection) -> pd.Series[Any]:
-    """The part that the source gives each case; where it gives just two, the second is the test set."""
+    """Return the official part of each case; if the source has only two, the second is the test set."""
     if not section.official or "given" not in table or table["given"].isna().all():
         return pd.Series([None] * len(table), index=table.index, dtype=object)
     given = table["given"].astype(object)
@@ -81,7 +82,7 @@ def _smoke_parts(counts: Mapping[str, Counts], section: SplitSection) -> dict[st
 
 
 def assign(groups: Mapping[str, Counts], shares: Mapping[str, float], *, seed: int, salt: str) -> dict[str, str]:
-    """Each group to the part that lacks its classes most; large groups first, equal ones in hashed order."""
+    """Assign each group to the part that needs its classes most; large groups first, equal ones in hashed order."""
     if not groups:
         return {}
     totals = np.maximum(np.sum(list(groups.values()), axis=0), 1)
@@ -90,7 +91,7 @@ def assign(groups: Mapping[str, Counts], shares: Mapping[str, float], *, seed: i
     order = sorted(groups, key=lambda group: (-groups[group].sum(), _hash(seed, salt, group)))
     chosen = {}
     for group in order:
-        # Rounded, so that equal needs stay equal in whatever order the classes are summed.
+        # Rounded, so that equal needs stay equal in any order of summation.
         best = int(np.argmax(np.round(missing @ (groups[group] / totals), 9)))
         missing[best] -= groups[group]
         chosen[group] = names[best]
@@ -98,7 +99,7 @@ def assign(groups: Mapping[str, Counts], shares: Mapping[str, float], *, seed: i
 
 
 def fold_numbers(groups: Sequence[str], labels: Sequence[str], *, folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each case for another repeat of the cross-validation."""
+    """Return the fold of each case for another repeat of the cross-validation."""
     counts = _class_counts(pd.DataFrame({"group": list(groups), "label": list(labels)}))
     shares = {str(fold): 1 / folds for fold in range(folds)}
     chosen = assign(counts, shares, seed=seed, salt="repeat")
@@ -110,14 +111,13 @@ def _check_tested(groups: Mapping[str, Counts], tested: set[str]) -> None:
     held = sum((groups[group] for group in tested), start=np.zeros_like(totals))
     if np.any((totals > 0) & (held == 0)):
         raise UserError(
-            "each class must have cases in the test set",
-            found=f"none of a class with {int(np.min(totals[(totals > 0) & (held == 0)]))} cases",
-            hint="raise split.test, add cases, or merge the class with another",
+            f"A class with {int(np.min(totals[(totals > 0) & (held == 0)]))} cases has none in the test set.",
+            "Raise `split.test`, add cases, or merge the class with another.",
         )
 
 
 def _shares_of_rest(section: SplitSection, *, taken: Iterable[str]) -> dict[str, float]:
-    """The parts of what is not test, in shares of it; a part that is fixed already takes no more."""
+    """Return the shares of the parts besides test; a part that is fixed already takes no more."""
     wanted = {VAL: section.val / (1 - section.test), CALIB: section.calib / (1 - section.test)}
     given = {name: share for name, share in wanted.items() if share > 0 and name not in taken}
     return {TRAIN: 1 - sum(given.values()), **given}
@@ -127,9 +127,9 @@ def _folds(groups: Mapping[str, Counts], section: SplitSection) -> dict[str, int
     smallest = int(np.min(np.count_nonzero(list(groups.values()), axis=0))) if groups else 0
     if smallest < section.folds:
         raise UserError(
-            f"each class must have at least {section.folds} patients or groups to learn from, one a fold",
-            found=f"{smallest} in the rarest class",
-            hint=f"lower split.folds (or --k-folds) to {max(smallest, 2)}, or add cases",
+            f"The rarest class has {smallest} patients or groups for training, and {section.folds} folds need "
+            f"at least {section.folds}.",
+            f"Lower `split.folds` (or --k-folds) to {max(smallest, 2)}, or add cases.",
         )
     shares = {str(fold): 1 / section.folds for fold in range(section.folds)}
     return {group: int(fold) for group, fold in assign(groups, shares, seed=section.seed, salt="fold").items()}
@@ -145,26 +145,16 @@ def _class_counts(table: pd.DataFrame) -> dict[str, Counts]:
 
 
 def _patients(table: pd.DataFrame) -> pd.Series[str]:
-    """Whom each case is of, by the least of the case ids of that patient, study or series, or by its own."""
+    """Return the lowest case id of the patient, study or series of each case, or its own."""
     known = table["group_id"].fillna(table["patient_id"])
     return table.groupby(known)["case_id"].transform("min").fillna(table["case_id"])
 
 
 def _groups(table: pd.DataFrame, together: Iterable[Sequence[str]]) -> list[str]:
-    """The name of each case's group: the least case id among all that patient or duplicates tie together."""
-    parent = {name: name for name in table["case_id"]}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    # A group of the source's own: the study of a patient whom nobody names.
+    """Return the name of each case's group: the first case id among all that a patient or copies link together."""
+    place = {name: number for number, name in enumerate(table["case_id"])}
+    # A source may group cases itself, such as a study whose patient is unknown.
     ties = [tie.tolist() for name in ("patient_id", "group_id") for _, tie in table.groupby(name)["case_id"]]
-    for tie in [*ties, *together]:
-        known = [name for name in tie if name in parent]
-        for name in known[1:]:
-            first, second = sorted((root(known[0]), root(name)))
-            parent[second] = first
-    return [root(name) for name in table["case_id"]]
+    links = [[place[name] for name in tie if name in place] for tie in [*ties, *together]]
+    number = component_numbers(links, count=len(table))
+    return [str(name) for name in table["case_id"].groupby(number).transform("min")]

@@ -1,4 +1,4 @@
-"""What a split did, recorded beside it: which parts the source gave, which were drawn, and what stayed together."""
+"""The facts of a split for the report: which parts are official, which were drawn, and what was kept together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = (TRAIN, VAL, CALIB, TEST)
 def split_facts(
     cases: pd.DataFrame, splits: pd.DataFrame, section: SplitSection, *, copies: int, smoke: bool
 ) -> dict[str, Any]:
-    """Counts and rules only, nothing of a single patient, and the same whenever the split is made again.
+    """Return counts and rules, without data of single patients; equal splits have equal facts.
 
     `copies` is the number of groups of copies that the audit found.
     """

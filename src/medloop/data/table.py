@@ -1,4 +1,4 @@
-"""From the columns of a table to a manifest: which are inputs, which is the label, who is the patient."""
+"""Make a manifest of a table: choose the inputs, the label and the patient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import chain
 import pandas as pd
 
 from medloop.case import VALUE_PREFIX, Row, Value, case_id
-from medloop.data.manifest import completed, further_columns, row_sha256
+from medloop.data.manifest import complete_manifest, row_sha256, subgroup_columns
 from medloop.errors import RejectedInput, UnknownName, UserError
 from medloop.recipe import DataSection
 
@@ -27,12 +27,12 @@ class Sheet:
         return len(next(iter(self.columns.values())))
 
     def row(self, number: int, names: Sequence[str]) -> Row:
-        """The values of one row."""
+        """Return the values of one row."""
         return {name: self.columns[name][number] for name in names}
 
 
 def manifest_of(sheet: Sheet, section: DataSection, *, source: str) -> pd.DataFrame:
-    """One case a row."""
+    """Return one case per row."""
     features = feature_names(sheet, section)
     rows = [row_sha256(sheet.row(number, features)) for number in range(len(sheet))]
     labels = [_label(value, section) for value in sheet.columns[str(section.label)]]
@@ -48,20 +48,20 @@ def manifest_of(sheet: Sheet, section: DataSection, *, source: str) -> pd.DataFr
         "quarantined": [None if label else "no label" for label in labels],
     }
     table = {VALUE_PREFIX + name: sheet.columns[name] for name in features}
-    beside = further_columns({name: _texts(sheet, name) for name in section.columns if name not in features})
-    return completed(pd.DataFrame({**cases, **table, **beside}))
+    subgroups = subgroup_columns({name: _texts(sheet, name) for name in section.columns if name not in features})
+    return complete_manifest(pd.DataFrame({**cases, **table, **subgroups}))
 
 
 def feature_names(sheet: Sheet, section: DataSection) -> list[str]:
-    """The columns that the model may see, in the table's order."""
+    """Return the input columns of the model, in the table's order."""
     lists = (section.features, section.drop, section.categories, section.columns)
     for name in (section.label, section.patient, section.key, *chain.from_iterable(lists)):
         if name is not None and name not in sheet.columns:
-            raise UnknownName("a column", name, sheet.columns, where="params.yaml, section data")
+            raise UnknownName("column", name, sheet.columns, where="params.yaml, section data")
     aside = {section.label, section.patient, section.key, *section.drop, *set(section.columns) - set(section.features)}
     names = [name for name in sheet.columns if name not in aside and (not section.features or name in section.features)]
     if not names:
-        raise UserError("a table must have a column to learn from", found="none is left", hint="shorten data.drop")
+        raise UserError("The table has no input columns left.", "Shorten `data.drop`.")
     for name in names:
         _check_not_free_text(name, sheet.columns[name], section)
     return names
@@ -71,9 +71,8 @@ def _check_not_free_text(name: str, column: list[Value], section: DataSection) -
     texts = [value for value in column if isinstance(value, str)]
     if name not in section.categories and len(texts) > 20 and len(set(texts)) > FREE_TEXT_SHARE * len(texts):
         raise UserError(
-            f"column '{name}' must hold numbers or a few categories",
-            found=f"{len(set(texts))} different texts in {len(texts)} rows, which may name patients",
-            hint="name it in data.drop, or as data.patient or data.key; if it is a category, in data.categories",
+            f"Column '{name}' has {len(set(texts))} different texts in {len(texts)} rows, which may identify patients.",
+            "Name it in `data.drop`, or as `data.patient` or `data.key`; if it is a category, in `data.categories`.",
         )
 
 
@@ -88,12 +87,11 @@ def _check_labels(labels: list[str | None], section: DataSection) -> None:
     found = {label for label in labels if label}
     for row, label in enumerate(labels, 2):
         if section.classes and label and label not in section.classes:
-            raise UnknownName("a class", label, section.classes, where=f"column '{section.label}', row {row}")
+            raise UnknownName("class", label, section.classes, where=f"column '{section.label}', row {row}")
     if len(found) < 2:
         raise RejectedInput(
-            "labels must name at least two classes",
-            found=f"{', '.join(sorted(found)) or 'no label at all'}",
-            hint="check data.label and data.rename in params.yaml",
+            f"The labels name fewer than two classes: {', '.join(sorted(found)) or 'none'}.",
+            "Check `data.label` and `data.rename` in params.yaml.",
         )
 
 
@@ -106,7 +104,7 @@ def _texts(sheet: Sheet, name: str | None) -> list[str | None]:
 def _keys(
     sheet: Sheet, section: DataSection, rows: list[str], labels: list[str | None], patients: list[str | None]
 ) -> list[str]:
-    """The key column, or the row's content; equal rows are numbered in an order that is not the file's."""
+    """Return the key column, or hashes of the rows; equal rows are numbered independently of the file's order."""
     if section.key is not None:
         return _given_keys(_texts(sheet, section.key), section.key)
     order = sorted(range(len(rows)), key=lambda number: (rows[number], labels[number] or "", patients[number] or ""))
@@ -123,9 +121,10 @@ def _given_keys(keys: list[str | None], name: str) -> list[str]:
     for row, key in enumerate(keys, 2):
         if key is None or key in first:
             raise RejectedInput(
-                f"column '{name}' (data.key) must have a value of its own in every row",
-                found=f"none in row {row}" if key is None else f"row {row} has the value of row {first[key]}",
-                hint="mend the row, choose another data.key, or leave it out",
+                f"Column '{name}' (`data.key`) is empty in row {row}."
+                if key is None
+                else f"Column '{name}' (`data.key`) has the same value in rows {first[key]} and {row}.",
+                "Correct the row, choose another `data.key`, or leave it out.",
             )
         first[key] = row
     return list(first)

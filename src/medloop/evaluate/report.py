@@ -11,30 +11,41 @@ import numpy as np
 
 from medloop.bundle.predictor import Predictor
 from medloop.case import Case
-from medloop.evaluate import plots, plots_in_use
-from medloop.evaluate.abstention import abstention, conformal, risk_points, risk_rows
-from medloop.evaluate.bands import Columns, banded
-from medloop.evaluate.baseline import majority, predictive
-from medloop.evaluate.benefit import at_prevalence, benefit_points, benefit_rows
-from medloop.evaluate.beside import Beside, beside_figures
-from medloop.evaluate.card import card
-from medloop.evaluate.case_scores import write_case_scores
-from medloop.evaluate.checklist import Item, answered, checklist_text
-from medloop.evaluate.claim import ITEMS as CLAIM
-from medloop.evaluate.class_view import class_scores
-from medloop.evaluate.figures import Measured, class_figures, flat, fold_figures, measure_bundle, test_figures
-from medloop.evaluate.page import report_page
-from medloop.evaluate.plots import Points
-from medloop.evaluate.subgroups import Bands, subgroup_figures
-from medloop.evaluate.tripod import ITEMS as TRIPOD
-from medloop.evaluate.wrong import most_wrong, wrong_pictures
+from medloop.evaluate.checklists.claim import ITEMS as CLAIM
+from medloop.evaluate.checklists.items import Item, checklist_text, fill_checklist
+from medloop.evaluate.checklists.tripod import ITEMS as TRIPOD
+from medloop.evaluate.figures.abstention import abstention, conformal, risk_points, risk_rows
+from medloop.evaluate.figures.bands import Columns, banded
+from medloop.evaluate.figures.baselines import BaselineModel, compare_with_baseline, majority_class
+from medloop.evaluate.figures.benefit import (
+    benefit_points,
+    benefit_rows,
+    observed_predictive_values,
+    predictive_values_at_prevalence,
+)
+from medloop.evaluate.figures.case_scores import write_case_scores
+from medloop.evaluate.figures.scores import (
+    Measured,
+    class_figures,
+    flat_scores,
+    fold_figures,
+    measure_bundle,
+    test_figures,
+)
+from medloop.evaluate.figures.subgroups import Bands, subgroup_figures
+from medloop.evaluate.figures.wrong import most_wrong, wrong_pictures
+from medloop.evaluate.write import plots, plots_in_use
+from medloop.evaluate.write.card import card
+from medloop.evaluate.write.class_view import class_scores
+from medloop.evaluate.write.page import report_page
+from medloop.evaluate.write.plots import Points
 from medloop.metrics.counts import classification_report, confusion
 from medloop.recipe import EvaluateSection
 from medloop.storage import atomic_file, atomic_folder, write_json, write_text
 
-TABLES: dict[str, tuple[str, tuple[Item, ...]]] = {
-    "Reporting table: TRIPOD+AI": ("tripod_ai.md", TRIPOD),
-    "Reporting table: CLAIM": ("claim.md", CLAIM),
+CHECKLISTS: dict[str, tuple[str, tuple[Item, ...]]] = {
+    "Reporting checklist: TRIPOD+AI": ("tripod_ai.md", TRIPOD),
+    "Reporting checklist: CLAIM": ("claim.md", CLAIM),
 }
 FORESTS = {"roc_auc": "AUC, 95% interval", "recall": "sensitivity, 95% interval"}
 
@@ -49,54 +60,55 @@ def evaluate_bundle(
     files: Sequence[bytes] | None = None,
     columns: Columns | None = None,
     study: Mapping[str, Any] | None = None,
-    beside: Beside | None = None,
+    baseline: BaselineModel | None = None,
     looks: int = 0,
     edition: str | None = None,
     folder: Path,
 ) -> dict[str, Any]:
-    """Score the bundle on the edition and write everything that is told about it.
+    """Score the bundle on the edition, write the report and return it.
 
-    `columns` are the manifest's, for subgroups; `study` is what the files tell of the data; `beside` is another
-    scorer on the same cases; `looks` is how many bundles were scored on them, with this one; `edition` names them.
+    `columns` are those of the manifest, for subgroups; `study` describes the data; `baseline` is compared with the
+    bundle; `looks` is the number of bundles that were scored on this edition, this one included.
     """
     predictor = Predictor.load(bundle)
+    decider = predictor.decider
     measured = measure_bundle(predictor, cases, groups, files=files)
     bands = banded(columns or {}, section.subgroups, measured.answers.members)
-    report = _report(predictor, measured, section, accepted) | _further(predictor, measured, section, bands)
+    report = _report(predictor, measured, section, accepted) | _detailed_report(predictor, measured, section, bands)
     report["scores"] |= class_scores(report)
     report["study"] = dict(study) if study else None
-    report["beside"] = beside_figures(beside, measured, predictor.decider, section) if beside else None
+    report["beside"] = compare_with_baseline(baseline, measured, decider, section) if baseline else None
     report["looks"] = looks
     report["facts"] = {**predictor.meta.get("facts", {}), "evaluate": _facts(measured, section, edition)}
-    told = defined(report)
+    finite = replace_nan(report)
     wrong = wrong_pictures(predictor, measured, report["most_wrong"], files) if files is not None else []
     with atomic_folder(folder) as target:
-        _write_programs_files(target, told, measured, predictor.decider.classes, bands)
-        _write_peoples_files(target, told, wrong, points=_points(predictor, measured, section))
+        _write_data_files(target, finite, measured, decider.classes, bands)
+        _write_documents(target, finite, wrong, points=_points(predictor, measured, section))
     return report
 
 
-def _write_programs_files(
-    target: Path, told: Mapping[str, Any], measured: Measured, classes: Sequence[str], bands: Bands
+def _write_data_files(
+    target: Path, report: Mapping[str, Any], measured: Measured, classes: Sequence[str], bands: Bands
 ) -> None:
     write_case_scores(target / "cases.parquet", measured, classes, bands)
-    write_json(target / "report.json", told)
-    write_json(target / "scores.json", _finite(told["scores"]))
-    write_json(target / "run_summary.json", _summary(told))
+    write_json(target / "report.json", report)
+    write_json(target / "scores.json", _finite(report["scores"]))
+    write_json(target / "run_summary.json", _summary(report))
     (target / "plots").mkdir()
     _write_csv(target / "plots" / "confusion.csv", _decisions(measured))
 
 
-def _write_peoples_files(
-    target: Path, told: Mapping[str, Any], wrong: Sequence[bytes], *, points: Mapping[str, Points]
+def _write_documents(
+    target: Path, report: Mapping[str, Any], wrong: Sequence[bytes], *, points: Mapping[str, Points]
 ) -> None:
-    pictures = _pictures(told, points)
-    tables = {title: answered(asked, told) for title, (_, asked) in TABLES.items()}
-    write_text(target / "classification_report.txt", told["classification_report"])
-    write_text(target / "report.html", report_page(told, pictures, wrong=wrong, tables=tables))
-    write_text(target / "card.md", card(told))
+    pictures = _pictures(report, points)
+    tables = {title: fill_checklist(asked, report) for title, (_, asked) in CHECKLISTS.items()}
+    write_text(target / "classification_report.txt", report["classification_report"])
+    write_text(target / "report.html", report_page(report, pictures, wrong=wrong, tables=tables))
+    write_text(target / "card.md", card(report))
     for title, answers in tables.items():
-        write_text(target / TABLES[title][0], checklist_text(title, answers))
+        write_text(target / CHECKLISTS[title][0], checklist_text(title, answers))
     for name, png in pictures.items():
         (target / "plots" / f"{name}.png").write_bytes(png)
     for name, rows in points.items():
@@ -131,9 +143,9 @@ def _report(
         "accepted_findings": list(accepted),
         "test": test,
         "cross_validation": folds,
-        "scores": flat(test, folds),
-        "majority": majority(measured, predictor.decider.classes),
-        "predictive": predictive(measured),
+        "scores": flat_scores(test, folds),
+        "majority": majority_class(measured, predictor.decider.classes),
+        "predictive": observed_predictive_values(measured),
         "abstained": abstention(measured, predictor.decider.classes),
         "confusion": {
             "names": list(measured.names),
@@ -146,14 +158,14 @@ def _report(
 
 
 def _n_train(meta: Mapping[str, Any]) -> int:
-    """The cases that the model learned from; older bundles count those that could have been."""
+    """Return the number of cases that the model was fitted on; in older bundles, of all training cases."""
     facts = meta.get("facts", {})
     known = facts.get("export", {}).get("head_fitted_on") or facts.get("train", {}).get("cases")
     return int(known or meta.get("n_train", meta["calibration"]["n"]))
 
 
 def preparation_facts(preparer: Mapping[str, Any]) -> dict[str, Any]:
-    """How the bundle prepares a case; of a table the number of its columns by kind."""
+    """Return the bundle's preparation; for a table, the number of columns of each kind."""
     if preparer["kind"] != "table":
         return dict(preparer)
     kinds = [column["kind"] for column in preparer["columns"]]
@@ -161,7 +173,7 @@ def preparation_facts(preparer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts(measured: Measured, section: EvaluateSection, edition: str | None) -> dict[str, Any]:
-    """What this evaluation did."""
+    """Return the settings and the cases of this evaluation."""
     return {
         "draws": section.draws,
         "seed": section.seed,
@@ -174,8 +186,10 @@ def _facts(measured: Measured, section: EvaluateSection, edition: str | None) ->
     }
 
 
-def _further(predictor: Predictor, measured: Measured, section: EvaluateSection, bands: Bands) -> dict[str, Any]:
-    """What stands beside the figures of the whole: classes, subgroups, use, sets, and single cases."""
+def _detailed_report(
+    predictor: Predictor, measured: Measured, section: EvaluateSection, bands: Bands
+) -> dict[str, Any]:
+    """Return the figures by class and subgroup, of the conformal sets, in use, and of single cases."""
     decider = predictor.decider
     by_class, over_classes = class_figures(measured, decider.classes, section)
     return {
@@ -185,14 +199,14 @@ def _further(predictor: Predictor, measured: Measured, section: EvaluateSection,
         "subgroups": subgroup_figures(measured, bands, section),
         "conformal_test": conformal(measured, decider, section),
         "risk_coverage": risk_rows(measured, decider.threshold),
-        "at_prevalence": at_prevalence(measured, section),
+        "at_prevalence": predictive_values_at_prevalence(measured, section),
         "net_benefit": benefit_rows(measured, section),
         "most_wrong": most_wrong(measured, decider.classes),
     }
 
 
 def n_features(preparer: Mapping[str, Any]) -> int:
-    """The columns of a table, or the values of a picture."""
+    """Return the number of columns of a table or of values of an image."""
     if preparer["kind"] == "table":
         return len(preparer["columns"])
     height, width = preparer["size"]
@@ -200,7 +214,7 @@ def n_features(preparer: Mapping[str, Any]) -> int:
 
 
 def _points(predictor: Predictor, measured: Measured, section: EvaluateSection) -> dict[str, Points]:
-    """The points of every curve."""
+    """Return the points of every curve."""
     return {
         **plots.curves(measured),
         "decision_curve": benefit_points(measured, section),
@@ -208,24 +222,24 @@ def _points(predictor: Predictor, measured: Measured, section: EvaluateSection) 
     }
 
 
-def _pictures(told: Mapping[str, Any], points: Mapping[str, Points]) -> dict[str, bytes]:
-    names = told["confusion"]["names"]
+def _pictures(report: Mapping[str, Any], points: Mapping[str, Points]) -> dict[str, bytes]:
+    names = report["confusion"]["names"]
     pictures = {
-        "confusion_matrix": plots.confusion_matrix(names, told["confusion"]["counts"]),
-        "roc": plots.roc(points["roc"], told),
-        "precision_recall": plots.precision_recall(points["precision_recall"], told),
+        "confusion_matrix": plots.confusion_matrix(names, report["confusion"]["counts"]),
+        "roc": plots.roc(points["roc"], report),
+        "precision_recall": plots.precision_recall(points["precision_recall"], report),
         "reliability": plots.reliability(points["reliability"]),
         "risk_coverage": plots_in_use.risk_against_coverage(
-            points["risk_coverage"], told["risk_coverage"], told["abstained"]
+            points["risk_coverage"], report["risk_coverage"], report["abstained"]
         ),
     }
-    if len(told["classes"]) != len(names):
-        pictures["confusion_classes"] = plots.confusion_matrix(told["classes"], told["confusion_classes"])
+    if len(report["classes"]) != len(names):
+        pictures["confusion_classes"] = plots.confusion_matrix(report["classes"], report["confusion_classes"])
     if points["decision_curve"]:
         pictures["decision_curve"] = plots_in_use.decision_curve(points["decision_curve"])
-    for metric, title in FORESTS.items() if told["subgroups"] else ():
-        if told["test"][metric]["value"] is not None and (metric == "roc_auc" or len(names) == 2):
-            forest = plots_in_use.forest(told["subgroups"], told["test"][metric], metric, title=title)
+    for metric, title in FORESTS.items() if report["subgroups"] else ():
+        if report["test"][metric]["value"] is not None and (metric == "roc_auc" or len(names) == 2):
+            forest = plots_in_use.forest(report["subgroups"], report["test"][metric], metric, title=title)
             pictures[f"forest_{metric}"] = forest
     return pictures
 
@@ -255,16 +269,16 @@ def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finite(scores: Mapping[str, float | None]) -> dict[str, float]:
-    """Figures that are defined; JSON and MLflow have no word for the others."""
+    """Return the figures that are defined; JSON and MLflow cannot express NaN."""
     return {name: value for name, value in scores.items() if value is not None}
 
 
-def defined(content: Any) -> Any:
-    """The same content with None for what is not a number; JSON has no word for NaN."""
+def replace_nan(content: Any) -> Any:
+    """Return the content with None for NaN and infinity, which JSON cannot express."""
     if isinstance(content, Mapping):
-        return {name: defined(value) for name, value in content.items()}
+        return {name: replace_nan(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [defined(value) for value in content]
+        return [replace_nan(value) for value in content]
     return None if isinstance(content, float) and not np.isfinite(content) else content
 
 

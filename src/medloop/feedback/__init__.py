@@ -1,4 +1,4 @@
-"""Predictions, corrections, reviews, keys and the journal, in one SQL database."""
+"""The feedback store: predictions, corrections, reviews, API keys and the journal, in one SQL database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medloop.storage.faults import explain_fault
 if TYPE_CHECKING:
     from medloop.feedback.store import Feedback
 
-# What a restore that was interrupted leaves in a project.
+# The file that an interrupted restore leaves in a project.
 UNFINISHED = ".restore.json"
 
 __all__ = [
@@ -32,33 +32,31 @@ __all__ = [
 
 
 def check_restored(root: Path) -> None:
-    """Refuse a project that is only partly restored."""
+    """Refuse a project whose restore was interrupted."""
     if (root / UNFINISHED).exists():
         raise UserError(
-            "A restore was interrupted here",
-            found="a project that is only partly restored",
-            hint="run the same `medloop restore` again: it goes on where it was",
+            "A restore of this project was interrupted, so it is only partly restored.",
+            "Run the same `medloop restore` again; it continues where it stopped.",
         )
 
 
 def open_feedback(
     settings: FeedbackSettings, *, root: Path, migrate: bool = False, begin: bool = True, restoring: bool = False
 ) -> Feedback:
-    """The project's feedback store; an older database is brought up only with `migrate`.
+    """Open the project's feedback store; an older database is upgraded only with `migrate`.
 
-    With `begin` a SQLite file is made where there is none. Only whoever is `restoring` it may open one that is partly
-    restored.
+    With `begin`, a missing SQLite file is created. Only the restore itself may open a partly restored project.
     """
     if not restoring:
         check_restored(root)
-    # SQLAlchemy takes a while to load, and most commands do not need it.
-    from medloop.feedback.database import database_url
+    # SQLAlchemy is slow to import, and most commands do not need it.
+    from medloop.feedback.db.database import database_url
     from medloop.feedback.store import Feedback
 
     try:
         return Feedback.open(settings, root=root, migrate=migrate, begin=begin)
     except FeedbackAway as error:
-        # Trying again will not help where the file may not be written.
+        # Retrying does not help where the file is not writable.
         file = Path(str(database_url(settings, root).database))
         if fault := explain_fault(error, file=file):
             raise fault from error

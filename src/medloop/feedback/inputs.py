@@ -1,86 +1,86 @@
-"""The inputs of answers, as PNG files named after their content, for as long as the settings say."""
+"""The inputs of predictions: rows in the database, images as PNG files named by their hash, kept for a limited time."""
 
 from __future__ import annotations
 
 import os
 import re
 import secrets
-import struct
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import update
+
 from medloop.case import Row
 from medloop.errors import UserError
+from medloop.feedback.db import tables
+from medloop.feedback.db.faults import explained
+from medloop.feedback.db.private_files import check_room, write_private
+from medloop.feedback.journal.chain import Event
+from medloop.feedback.journal.transactions import Transactions
 from medloop.feedback.records import FeedbackAway, StoredPrediction
-from medloop.feedback.room import check_room, write_private
 from medloop.storage import open_uri, sha256_bytes
 from medloop.storage.objects import list_objects, remove_older, upload
+from medloop.storage.png import PIXEL_CHUNKS, SIGNATURE, png_chunks
+from medloop.times import utc_now
 
-PNG = b"\x89PNG\r\n\x1a\n"
-# What a picture needs; a comment, a date or a camera's name would be somebody's data.
-PICTURE_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+EXPIRY = "expiry"
 ADDRESS = re.compile("[0-9a-f]{64}")
 DAY_S = 86_400
-# What may wait while the object store is away.
-OUTBOX = 20_000
+# How many files may wait while the object store is unavailable.
+MAX_WAITING_FILES = 20_000
 
 
 def check_png(data: bytes) -> None:
-    """Refuse what is no PNG, or a PNG that carries more than its picture."""
-    found, place = "another format", len(PNG)
-    if data.startswith(PNG):
-        found = "a broken one"
-        while place + 12 <= len(data):
-            length, name = struct.unpack_from(">I4s", data, place)
-            place += 12 + length
-            if name not in PICTURE_CHUNKS:
-                found = f"a chunk {name.decode('latin-1')!r}"
-                break
-            if name == b"IEND" and place == len(data):
-                return
-    raise UserError("a kept input must be a PNG of pixels alone", found=found, hint="write the pixels anew")
+    """Refuse data that is not a PNG, or a PNG that holds more than its pixels."""
+    problem = "is a broken PNG" if data.startswith(SIGNATURE) else "is not a PNG"
+    for chunk in png_chunks(data) if data.startswith(SIGNATURE) else ():
+        if chunk.name not in PIXEL_CHUNKS:
+            problem = f"is a PNG with a chunk {chunk.name.decode('latin-1')!r}"
+            break
+        if chunk.name == b"IEND" and chunk.end == len(data):
+            return
+    raise UserError(f"The input to keep {problem}.", "Write it as a PNG that holds only pixels.")
 
 
 class Inputs:
-    """A folder of inputs."""
+    """A folder of images."""
 
     def __init__(self, folder: Path, *, days: int) -> None:
         self.folder, self.days = folder, days
-        # Why the last picture could not be kept.
+        # Why the last image could not be stored.
         self.fault: str | None = None
 
     def put(self, data: bytes) -> str:
-        """Keep a picture, and return its address; the same picture is kept once, and longer."""
+        """Store an image and return its address; storing the same image again prolongs its time."""
         check_png(data)
         address = sha256_bytes(data)
         try:
             self._keep(address, data)
         except OSError as error:
             why = error.strerror or type(error).__name__
-            self.fault = f"inputs cannot be kept ({why})"
+            self.fault = f"inputs cannot be stored ({why})"
             raise FeedbackAway(
-                "The input of the answer could not be kept, so there is no answer",
-                found=why,
-                hint="make room in the folder of feedback.inputs, or set feedback.keep_inputs to false",
+                f"The input could not be stored ({why}), so no prediction is returned.",
+                "Free space in the folder feedback.inputs, or set feedback.keep_inputs to false.",
             ) from error
         return address
 
     def _keep(self, address: str, data: bytes) -> None:
         try:
-            # By its name, since making a Path takes longer than the call.
+            # With a string, because building a Path takes longer than the call.
             os.utime(self._name(address))
         except FileNotFoundError:
             path = self._path(address)
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(exist_ok=True, mode=0o700)
-            # Not synced: a kill loses nothing, and what a power cut spoils does not have its name's hash.
+            # Not synced: a killed process loses nothing, and damage by a power cut shows in the hash.
             write_private(path.with_name(f".{secrets.token_hex(8)}.partial"), data).replace(path)
 
     def get(self, address: str) -> bytes | None:
-        """The picture of this address; None where it was not kept, or not for so long."""
+        """Return the image at this address, or None if it was not kept or has expired."""
         if ADDRESS.fullmatch(address) is None:
             return None
         try:
@@ -88,17 +88,16 @@ class Inputs:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise FeedbackAway(
-                "The input cannot be read", found=error.strerror or "no more is known", hint="check feedback.inputs"
-            ) from error
-        return checked(data, address)
+            reason = error.strerror or type(error).__name__
+            raise FeedbackAway(f"The input cannot be read ({reason}).", "Check feedback.inputs.") from error
+        return verified(data, address)
 
     def expire(self) -> int:
-        """Remove what has been kept for long enough; how many that were."""
+        """Remove expired images and return how many."""
         oldest = time.time() - self.days * DAY_S
         count = 0
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
-            # Another process may be quicker.
+            # Another process may remove it first.
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest:
                     path.unlink()
@@ -106,14 +105,14 @@ class Inputs:
         return count
 
     def sync(self) -> None:
-        """After a failure see whether pictures can be kept again; send what waits, of which there is nothing here."""
+        """After a failure, check whether images can be stored again."""
         if self.fault is not None:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             check_room(self.folder)
             self.fault = None
 
-    def place_of(self, address: str) -> str | None:
-        """Where the picture can be read from, if it is still kept."""
+    def location(self, address: str) -> str | None:
+        """Return the path of the image, or None if it is not kept."""
         path = self._path(address)
         return str(path) if path.is_file() else None
 
@@ -125,7 +124,7 @@ class Inputs:
 
 
 class RemoteInputs(Inputs):
-    """Inputs in an object store; what it has not taken yet lies in a folder, so that no answer waits for it."""
+    """Inputs in an object store; a folder holds those still to be uploaded, so that no prediction waits for it."""
 
     def __init__(self, uri: str, outbox: Path, *, days: int) -> None:
         super().__init__(outbox, days=days)
@@ -133,35 +132,34 @@ class RemoteInputs(Inputs):
         self._waiting = len(self._outbox())
 
     def put(self, data: bytes) -> str:
-        """Keep a picture in the folder until it is sent."""
-        if self._waiting >= OUTBOX:
+        """Store an image in the folder until it is uploaded."""
+        if self._waiting >= MAX_WAITING_FILES:
             raise FeedbackAway(
-                "inputs must find their way into the object store",
-                found=f"{self._waiting} wait",
-                hint="check feedback.inputs and the AWS_* variables, or set feedback.keep_inputs to false",
+                f"{self._waiting:,} inputs are waiting for the object store, which does not accept them.",
+                "Check feedback.inputs and the AWS_* variables, or set feedback.keep_inputs to false.",
             )
         address = super().put(data)
         self._waiting += 1
         return address
 
     def get(self, address: str) -> bytes | None:
-        """The picture, from the folder or the object store."""
+        """Return the image, from the folder or the object store."""
         if ADDRESS.fullmatch(address) is None:
             return None
         if (data := super().get(address)) is not None:
             return data
-        place = self.place_of(address)
+        place = self.location(address)
         if place is None:
             return None
         with open_uri(place) as file:
-            return checked(file.read(), address)
+            return verified(file.read(), address)
 
     def expire(self) -> int:
-        """Remove what has been kept for long enough, there and here."""
+        """Remove expired images there and here, and return how many."""
         return remove_older(self._uri, datetime.now(UTC) - timedelta(days=self.days)) + super().expire()
 
     def sync(self) -> None:
-        """Send what waits."""
+        """Upload the waiting images."""
         super().sync()
         paths = self._outbox()
         if paths:
@@ -170,8 +168,8 @@ class RemoteInputs(Inputs):
             path.unlink(missing_ok=True)
         self._waiting = len(self._outbox())
 
-    def place_of(self, address: str) -> str | None:
-        """The address of the object, if it is still kept."""
+    def location(self, address: str) -> str | None:
+        """Return the address of the object, or None if it is not kept."""
         remote = self._remote(address)
         return remote if remote in list_objects(remote) else None
 
@@ -183,33 +181,50 @@ class RemoteInputs(Inputs):
 
 
 def input_of(stored: StoredPrediction, inputs: Inputs, number: int = 0) -> Row | bytes | None:
-    """The row or the picture that an answer was given for, or one of its slices; None where it is not kept."""
+    """Return the row, the image or one of the slices of a prediction, or None if it is not kept."""
     return stored.row if stored.kind == "table" else inputs.get(stored.addresses[number])
 
 
 def inputs_of(stored: StoredPrediction, inputs: Inputs) -> Any:
-    """All that an answer was given for, as a list; None where some of it is not kept."""
+    """Return all inputs of a prediction as a list, or None if some of them are not kept."""
     found = [input_of(stored, inputs, number) for number in range(len(stored.addresses))]
     return None if any(one is None for one in found) else found
 
 
 def open_inputs(place: str, root: Path, outbox: Path, *, days: int) -> Inputs:
-    """The inputs at a place: a folder of the project, or an s3:// address."""
+    """Return the inputs in a folder of the project, or at an s3:// address."""
     if place.startswith("s3://"):
         return RemoteInputs(place, outbox, days=days)
     if "://" in place:
         raise UserError(
-            "feedback.inputs must be a folder or an s3:// address",
-            found=place.partition("://")[0],
-            hint="for instance work/inputs or s3://bucket/inputs",
+            f"feedback.inputs has the unsupported scheme {place.partition('://')[0]}.",
+            "Use a folder or an s3:// address, such as work/inputs or s3://bucket/inputs.",
         )
     return Inputs(root / place, days=days)
 
 
-def checked(data: bytes, address: str) -> bytes:
-    """The picture, if it is the one of this address."""
+def verified(data: bytes, address: str) -> bytes:
+    """Return the data if their hash is this address."""
     if sha256_bytes(data) != address:
-        raise UserError(
-            "a kept input must be as it was", found="other bytes", hint="restore it from a backup, or remove it"
-        )
+        raise UserError("A stored input has changed since.", "Restore it from a backup, or remove it.")
     return data
+
+
+def expire_inputs(transactions: Transactions, inputs: Inputs) -> int:
+    """Remove expired row values from the database and expired images, note both in the journal, and return how many."""
+    before = utc_now(shift=-timedelta(days=inputs.days))
+    columns = tables.predictions.c
+    with explained(), transactions.writing() as transaction:
+        query = update(tables.predictions).where(columns.at < before, columns.row.is_not(None)).values(row=None)
+        rows = transaction.connection.execute(query).rowcount
+        if rows:
+            transaction.events.append(_expiry_event({"before": before, "rows": rows}))
+    pictures = inputs.expire()
+    if pictures:
+        with explained(), transactions.writing() as transaction:
+            transaction.events.append(_expiry_event({"before": before, "pictures": pictures}))
+    return rows + pictures
+
+
+def _expiry_event(content: dict[str, Any]) -> Event:
+    return Event(kind=EXPIRY, ref=secrets.token_hex(16), at=utc_now(), content=content)

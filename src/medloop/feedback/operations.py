@@ -1,4 +1,4 @@
-"""What waits to be written: an answer, a correction or a note, in a form that also fits into a line of the spool."""
+"""Pending writes: predictions, corrections and notes, in a form that also fits into a line of the spool."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from sqlalchemy import Connection, insert, select
 
 from medloop.case import Prediction
 from medloop.errors import UnknownName, UserError
-from medloop.feedback import tables
-from medloop.feedback.chain import Event, Signer, canonical, sha256_text
-from medloop.feedback.records import Answered, KeptSlice, StoredPrediction, now
-from medloop.feedback.transactions import Transaction
+from medloop.feedback.db import tables
+from medloop.feedback.journal.chain import Event, Signer, canonical, sha256_text
+from medloop.feedback.journal.transactions import Transaction
+from medloop.feedback.records import Answered, KeptSlice, StoredPrediction
+from medloop.times import utc_now
 
 PREDICTION, CORRECTION = "prediction", "correction"
-OF_PATIENTS = ("patient", "slices")
-LONGEST_VALUE = 200
-_INSERT = insert(tables.predictions)
+PATIENT_COLUMNS = ("patient", "slices")
+MAX_VALUE_CHARS = 200
+_INSERT_PREDICTIONS = insert(tables.predictions)
 
-# What the journal says of what happens around the answers. The fields are listed, so that no patient can slip in.
+# The journal entries on other events. Their fields are listed, so that no patient data can get in.
 NOTES: dict[str, frozenset[str]] = {
     "start": frozenset({"medloop", "version", "bundle"}),
     "stop": frozenset({"medloop", "version", "bundle"}),
@@ -37,7 +38,7 @@ NOTES: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One thing to write, and what the journal says of it."""
+    """A row to write, and the content of its journal entry."""
 
     kind: str
     ref: str
@@ -46,28 +47,28 @@ class Operation:
     content: dict[str, Any]
 
     def event(self) -> Event:
-        """The journal's entry."""
+        """Return the journal entry."""
         return Event(kind=self.kind, ref=self.ref, at=self.at, content=self.content)
 
     def to_line(self) -> str:
-        """As a line of the spool."""
+        """Return a line of the spool."""
         return canonical(vars(self))
 
     @classmethod
     def from_line(cls, line: str) -> Operation:
-        """From a line of the spool, perhaps of a medloop that knew of no patients."""
+        """Read a line of the spool, possibly from an older medloop without patients."""
         operation = cls(**json.loads(line))
         if operation.kind != PREDICTION:
             return operation
-        return replace(operation, values={**dict.fromkeys(OF_PATIENTS), **operation.values})
+        return replace(operation, values={**dict.fromkeys(PATIENT_COLUMNS), **operation.values})
 
 
-def operation_of(answered: Answered, *, addresses: Sequence[str], keep_row: bool, signer: Signer) -> Operation:
-    """The answer as a row, and the entry that binds the row; an address for the input, or one for each slice."""
+def prediction_operation(answered: Answered, *, addresses: Sequence[str], keep_row: bool, signer: Signer) -> Operation:
+    """Return the row of a prediction and its entry; `addresses` are those of the input or of each slice."""
     prediction = answered.prediction
     row = canonical(answered.row) if answered.row is not None else None
     width, height = answered.size or (None, None)
-    at = now()
+    at = utc_now()
     values = {
         "id": prediction.id,
         "at": at,
@@ -89,13 +90,13 @@ def operation_of(answered: Answered, *, addresses: Sequence[str], keep_row: bool
     content = {name: values[name] for name in ("label", "abstained", "version", "bundle", "key", "trace_id", "input")}
     content["digest"] = digest_of(values)
     if row is not None:
-        # So that a value that is missing later was either never kept, or has expired, or was taken out.
+        # So that a value missing later is known to be either not kept, expired, or removed by hand.
         content["kept"] = keep_row
     return Operation(kind=PREDICTION, ref=prediction.id, at=at, values=values, content=content)
 
 
 def _address_of(answered: Answered, addresses: Sequence[str]) -> str:
-    """The same for the same input, whatever the order of its slices."""
+    """Return the same address for the same input, regardless of the order of its slices."""
     return sha256_text(canonical(sorted(addresses))) if answered.slices else addresses[0]
 
 
@@ -104,46 +105,47 @@ def _slices_of(answered: Answered, addresses: Sequence[str]) -> str:
 
 
 def digest_of(values: Any) -> str:
-    """The hash that binds a stored answer to its entry; the row's values are bound through `input`."""
+    """Return the hash that binds a stored prediction to its entry; the row's values are bound through `input`."""
     names = ["id", "at", "kind", "answer", "key", "trace_id", "input", "width", "height"]
-    # Answers for no patient are bound as they were before there were any.
-    names += [name for name in OF_PATIENTS if values[name] is not None]
+    # Predictions without a patient have the same digest as in older versions.
+    names += [name for name in PATIENT_COLUMNS if values[name] is not None]
     return sha256_text(canonical([values[name] for name in names]))
 
 
-def note_of(kind: str, content: dict[str, Any]) -> Operation:
-    """An entry about something other than an answer."""
+def note_operation(kind: str, content: dict[str, Any]) -> Operation:
+    """Return an entry on an event other than a prediction."""
     if kind not in NOTES:
-        raise UnknownName("the kind of an entry", kind, NOTES)
+        raise UnknownName("kind of journal entry", kind, NOTES)
     for name, value in content.items():
         if name not in NOTES[kind]:
-            raise UnknownName("a field of an entry", name, NOTES[kind], where=kind)
-        if isinstance(value, str) and (len(value) > LONGEST_VALUE or not value.isprintable()):
+            raise UnknownName("field of a journal entry", name, NOTES[kind], where=kind)
+        if isinstance(value, str) and (len(value) > MAX_VALUE_CHARS or not value.isprintable()):
             raise UserError(
-                f"{kind}.{name} must be a short plain text", found=f"{len(value)} letters", hint="shorten it"
+                f"{kind}.{name} is not a short printable text ({len(value)} characters).",
+                f"Shorten it to {MAX_VALUE_CHARS} characters.",
             )
         if not isinstance(value, str | int | float | bool | None):
-            raise UserError(f"{kind}.{name} must be one value", found=type(value).__name__, hint="give a text")
-    return Operation(kind=kind, ref=uuid.uuid4().hex, at=now(), values={}, content=content)
+            raise UserError(f"{kind}.{name} is a {type(value).__name__}, not a single value.", "Use a string.")
+    return Operation(kind=kind, ref=uuid.uuid4().hex, at=utc_now(), values={}, content=content)
 
 
-def insert_all(transaction: Transaction, operations: Sequence[Operation]) -> None:
-    """Write answers and notes."""
+def insert_operations(transaction: Transaction, operations: Sequence[Operation]) -> None:
+    """Insert predictions and add the entries of all operations."""
     rows = [operation.values for operation in operations if operation.kind == PREDICTION]
     if rows:
-        transaction.connection.execute(_INSERT, rows)
+        transaction.connection.execute(_INSERT_PREDICTIONS, rows)
     transaction.events += [operation.event() for operation in operations]
 
 
-def refs_stored(connection: Connection, operations: Sequence[Operation]) -> set[str]:
-    """Which of these are written already, because only the word of it was lost."""
+def stored_refs(connection: Connection, operations: Sequence[Operation]) -> set[str]:
+    """Return the refs of operations that are already stored, because only the confirmation was lost."""
     refs = [operation.ref for operation in operations]
     columns = (tables.journal.c.ref, tables.predictions.c.id, tables.corrections.c.id)
     return {ref for column in columns for ref in connection.execute(select(column).where(column.in_(refs))).scalars()}
 
 
 def stored_prediction(row: Any) -> StoredPrediction:
-    """A row as those outside know it."""
+    """Return the prediction that a row describes."""
     answer = json.loads(row.answer)
     return StoredPrediction(
         prediction=Prediction(**{**answer, "conformal_set": tuple(answer["conformal_set"])}),

@@ -1,46 +1,49 @@
-"""What travels between the feedback store and those who use it."""
+"""The values that pass between the feedback store and its users, and the checks of texts that people enter."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from medloop.case import Prediction, Row
-from medloop.errors import UserError
+from medloop.errors import RejectedInput, UserError
 
 Role = Literal["reader", "reviewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Decision = Literal["accepted", "rejected", "second_reader"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 STATES = ("pending", *DECISIONS)
-# What the secret of every key begins with.
+# Control characters except newline, lone surrogates, and marks that change the direction of text.
+UNSAFE_CHARACTERS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+ID = re.compile("[0-9a-f]{1,64}")
+# The prefix of every secret.
 KEY_PREFIX = "ml_"
 
 
 class FeedbackAway(UserError):
-    """Nothing can be stored right now; the same request may be sent again later."""
+    """Nothing can be stored right now; the same request may be repeated later."""
 
     http_status = 503
     retry_after = 5
 
 
 class Conflict(UserError):
-    """What was asked for does not go with what is stored already."""
+    """The request conflicts with what is stored."""
 
     http_status = 409
 
 
 class NotFound(UserError):
-    """Nothing of this id is stored."""
+    """Nothing with this id is stored."""
 
     http_status = 404
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """One picture of a patient's; `png` holds pixels and nothing else."""
+    """One image of a patient; `png` holds only pixels."""
 
     png: bytes | None = None
     sha256: str = ""
@@ -49,7 +52,7 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptSlice:
-    """One picture of a patient's as it was stored; `input` is the address of what was kept."""
+    """One stored image of a patient; `input` is its address."""
 
     input: str
     size: tuple[int, int]
@@ -57,9 +60,9 @@ class KeptSlice:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """One answer that is about to leave, with what it was given for; `input_png` holds pixels and nothing else.
+    """A prediction that is about to be returned, with its input; `input_png` holds only pixels.
 
-    An answer for a patient has slices in the place of one input; the patient is a keyed hash.
+    A prediction for a patient has slices instead of a single input; the patient is a keyed hash.
     """
 
     prediction: Prediction
@@ -76,7 +79,7 @@ class Answered:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPrediction:
-    """One answer as it was stored; `input` is the address of what was kept."""
+    """A stored prediction; `input` is the address of its input."""
 
     prediction: Prediction
     at: str
@@ -91,7 +94,7 @@ class StoredPrediction:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The addresses of all that the answer was given for."""
+        """Return the addresses of all inputs of the prediction."""
         return tuple(one.input for one in self.slices) or (self.input,)
 
 
@@ -107,17 +110,17 @@ class Key:
     revoked: str | None = None
 
     def may(self, role: Role) -> bool:
-        """Whether the key's role includes this one."""
+        """Return whether the key's role includes this one."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
     def is_valid(self, *, at: str) -> bool:
-        """Whether the key opens anything at this moment."""
+        """Return whether the key is valid at this time."""
         return self.revoked is None and (self.expires is None or at < self.expires)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """How the store does: whether its database is away, and what waits to be written."""
+    """The state of the store: whether its database is unavailable, and how much waits to be written."""
 
     away: bool
     queued: int
@@ -127,13 +130,27 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The journal's newest entry and its signature."""
+    """The number and hash of the journal's newest entry, and their signature."""
 
     seq: int
     hash: str
     signature: str
 
 
-def now() -> str:
-    """The time, in UTC, such that texts sort as times do."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+def check_text(text: str, *, what: str, max_chars: int, lines: bool = False) -> str:
+    """Return the text if it is safe to store and to show in a terminal, a page or a log."""
+    problem = None
+    if not text.strip():
+        problem = "is empty"
+    elif len(text) > max_chars:
+        problem = f"has {len(text):,} characters ({max_chars:,} allowed)"
+    elif (misleading := UNSAFE_CHARACTERS.search(text)) or (not lines and "\n" in text):
+        problem = f"contains the control character U+{ord(misleading[0]):04X}" if misleading else "has several lines"
+    if problem is not None:
+        raise RejectedInput(f"{what[0].upper()}{what[1:]} {problem}.", "Shorten it, or type it again.")
+    return text
+
+
+def describe_id(text: str) -> str:
+    """Return an id for a message; what is not an id is not repeated, since it could be a patient's name."""
+    return f"id {text}" if ID.fullmatch(text) else "this id"

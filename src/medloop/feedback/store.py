@@ -1,4 +1,4 @@
-"""The feedback store as a whole: what the service and the commands ask for."""
+"""The feedback store, as the service and the commands use it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from medloop.case import Correction, Row
-from medloop.feedback import corrections, tables
-from medloop.feedback.chain import Chain, Signer, load_signer, lock_head, stored_head
-from medloop.feedback.coverage import upgrade_event
-from medloop.feedback.database import Database, Places, is_stateless
-from medloop.feedback.delivery import Delivery
+from medloop.feedback import corrections
+from medloop.feedback.db import tables
+from medloop.feedback.db.database import Database, Places, is_stateless
+from medloop.feedback.db.faults import explained
+from medloop.feedback.db.migrate import prepare_database
 from medloop.feedback.export import accepted_cases, write_cases
-from medloop.feedback.faults import explained
-from medloop.feedback.head import HeadCopy
 from medloop.feedback.inputs import Inputs, input_of, inputs_of, open_inputs
-from medloop.feedback.journal import Journal
+from medloop.feedback.journal.agreement import upgrade_event
+from medloop.feedback.journal.chain import Chain, Signer, load_signer, lock_head, stored_head
+from medloop.feedback.journal.head import HeadCopy, trace_of_journal
+from medloop.feedback.journal.reading import Journal
+from medloop.feedback.journal.transactions import Transactions
 from medloop.feedback.keys import Keys
-from medloop.feedback.migrate import bring_up
-from medloop.feedback.operations import note_of, operation_of, stored_prediction
+from medloop.feedback.operations import note_operation, prediction_operation, stored_prediction
+from medloop.feedback.outage.delivery import Delivery
+from medloop.feedback.outage.spool import Spool
 from medloop.feedback.records import Answered, Decision, Status, StoredPrediction
-from medloop.feedback.spool import Spool
-from medloop.feedback.transactions import Transactions
 from medloop.settings import FeedbackSettings
 
 LOG = logging.getLogger(__name__)
-DURABLE_S = 30.0
+DURABLE_SECONDS = 30.0
 
 
 class Feedback:
-    """One open store; threads may share it, a forked process may not."""
+    """An open store; threads may share it, but not forked processes."""
 
     def __init__(self, settings: FeedbackSettings, *, transactions: Transactions, spool: Spool, inputs: Inputs) -> None:
         self.settings = settings
@@ -48,7 +49,7 @@ class Feedback:
 
     @classmethod
     def open(cls, settings: FeedbackSettings, *, root: Path, migrate: bool, begin: bool) -> Feedback:
-        """Connect, bring the tables up where that is allowed, and send what an earlier process could not."""
+        """Connect, upgrade the tables if allowed, and deliver what an earlier process could not."""
         places = Places.of(settings, root)
         database = Database(places.url)
         stateless = is_stateless(settings)
@@ -56,8 +57,10 @@ class Feedback:
             stack.callback(database.close)
             head = None if stateless else places.head
             signer_of = partial(load_signer, settings, places.key, stateless=stateless)
-            cover = partial(_cover, signer_of) if settings.journal else None
-            bring_up(database, left=(head, places.spool), migrate=migrate, begin=begin, cover=cover)
+            record = partial(_record_upgrade, signer_of) if settings.journal else None
+            prepare_database(
+                database, trace=trace_of_journal(head, places.spool), migrate=migrate, begin=begin, record=record
+            )
             with database.reading() as connection:
                 stored = stored_head(connection)
             signer = signer_of(begun=stored.seq != 0)
@@ -75,98 +78,98 @@ class Feedback:
             stack.pop_all()
         return store
 
-    def submit(self, served: Sequence[Answered], *, enough: int = 1) -> Future[None]:
-        """Hand over answers; they may leave when the future is done, for then they are durable.
+    def submit(self, predictions: Sequence[Answered], *, enough: int = 1) -> Future[None]:
+        """Queue predictions; they may be returned once the future is done, because they are then durable.
 
-        They may wait a little for others to share their commit, until `enough` of them wait.
+        They may wait briefly to share their commit with others, until `enough` of them are queued.
         """
         keep = self.settings.keep_inputs
         operations = []
-        for answered in served:
-            given = [(one.png, one.sha256) for one in answered.slices]
-            given = given or [(answered.input_png, answered.input_sha256)]
-            addresses = [self._inputs.put(png) if keep and png is not None else sha256 for png, sha256 in given]
-            operations.append(operation_of(answered, addresses=addresses, keep_row=keep, signer=self._signer))
+        for answered in predictions:
+            images = [(one.png, one.sha256) for one in answered.slices]
+            images = images or [(answered.input_png, answered.input_sha256)]
+            addresses = [self._inputs.put(png) if keep and png is not None else sha256 for png, sha256 in images]
+            operations.append(prediction_operation(answered, addresses=addresses, keep_row=keep, signer=self._signer))
         return self._delivery.submit(operations, enough=enough)
 
-    def record(self, served: Sequence[Answered]) -> None:
-        """Store answers, and return when they are durable."""
-        self.submit(served).result(DURABLE_S)
+    def record(self, predictions: Sequence[Answered]) -> None:
+        """Store predictions, and return when they are durable."""
+        self.submit(predictions).result(DURABLE_SECONDS)
 
     def note(self, kind: str, content: dict[str, Any]) -> Future[None]:
-        """Write something else into the journal: a promotion, a refusal; nobody needs to wait for it."""
-        return self._delivery.submit([note_of(kind, content)] if self.settings.journal else [])
+        """Write another event into the journal, such as a promotion or a refusal; callers need not wait for it."""
+        return self._delivery.submit([note_operation(kind, content)] if self.settings.journal else [])
 
     def prediction(self, prediction_id: str) -> StoredPrediction | None:
-        """One answer as it was stored."""
+        """Return a stored prediction, or None."""
         query = select(tables.predictions).where(tables.predictions.c.id == prediction_id)
         with self._transactions.reading() as connection:
             row = connection.execute(query).one_or_none()
         return stored_prediction(row) if row is not None else None
 
     def input_of(self, stored: StoredPrediction, number: int = 0) -> Row | bytes | None:
-        """The row or the picture that an answer was given for, or one of its slices; None where it is not kept."""
+        """Return the row, the image or one of the slices of a prediction, or None if it is not kept."""
         return input_of(stored, self._inputs, number)
 
     def inputs_of(self, stored: StoredPrediction) -> list[Row] | list[bytes] | None:
-        """All that an answer was given for; None where some of it is not kept."""
+        """Return all inputs of a prediction, or None if some of them are not kept."""
         found: list[Row] | list[bytes] | None = inputs_of(stored, self._inputs)
         return found
 
     @property
     def patient_key(self) -> bytes:
-        """The key under which patients are hidden where the settings have none of their own."""
+        """Return the key for hashing patients, used if the settings have none."""
         return self._signer.patient_key
 
     def correct(
         self, prediction_id: str, label: str, reason: str, who: str, *, idempotency: str | None = None
     ) -> Correction:
-        """Store that a prediction was wrong; with the database away it is checked and stored later."""
-        operation = corrections.correction_of(
+        """Store a correction; while the database is unavailable it is checked and stored later."""
+        operation = corrections.new_correction(
             prediction_id, label, reason, who, idempotency=idempotency, signer=self._signer
         )
         return self._delivery.correct(operation)
 
     def corrections(self, *, state: str | None = None, limit: int = 100, after: str | None = None) -> list[Correction]:
-        """Corrections, oldest first; `after` is the id of the last one seen."""
+        """Return corrections, oldest first; `after` is the id of the last one seen."""
         with self._transactions.reading() as connection:
             return corrections.list_corrections(connection, state=state, limit=limit, after=after)
 
     def review(self, correction_id: str, decision: Decision, who: str, reason: str = "") -> Correction:
-        """Decide on a correction; the answer says what became of it."""
+        """Decide on a correction and return it with its new state."""
         return self._delivery.review(correction_id, decision, who, reason)
 
     def export_corrections(self, out: Path) -> int:
-        """Write the accepted corrections as labelled cases; how many that are."""
+        """Write the accepted corrections as labelled cases and return how many."""
         with self._transactions.reading() as connection:
             rows = accepted_cases(connection, self._inputs)
         write_cases(rows, out)
         return len(rows)
 
     def expire(self) -> int:
-        """Remove the inputs that have been kept for long enough; how many that were."""
+        """Remove expired inputs and return how many."""
         return self._delivery.expire()
 
     def ready(self) -> bool:
-        """Whether the next answer can be stored."""
+        """Return whether the next prediction can be stored."""
         return self.trouble() is None
 
     def trouble(self) -> str | None:
-        """Why answers cannot be stored as they should until somebody does something; None while they can."""
+        """Return why predictions cannot be stored until a person intervenes, or None while they can."""
         return self._delivery.trouble()
 
     def status(self) -> Status:
-        """How the store does."""
+        """Return the state of the store."""
         return self._delivery.status()
 
     def close(self) -> None:
-        """Write what is queued and let go of everything."""
+        """Write what is queued and close everything."""
         self._delivery.close()
         self._transactions.database.close()
 
 
-def _cover(signer_of: Callable[..., Signer], connection: Connection, form: str) -> None:
-    """Have the journal say what it did not say of things in the form before this one."""
+def _record_upgrade(signer_of: Callable[..., Signer], connection: Connection, form: str) -> None:
+    """Write into the journal what it did not cover before an upgrade of the tables."""
     stored = lock_head(connection)
     if stored.seq:
         chain = Chain(signer_of(begun=True), None, alone=False)

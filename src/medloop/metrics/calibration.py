@@ -1,4 +1,4 @@
-"""Metrics of the probabilities themselves: are they near the truth, and do they mean what they say."""
+"""Metrics of the predicted probabilities: their distance from the outcomes, and their calibration."""
 
 from __future__ import annotations
 
@@ -8,39 +8,44 @@ from medloop.metrics.metric import BoolArray, one_vs_rest, ratio
 from medloop.metrics.view import FloatArray, IntArray
 
 ECE_BINS = 15
-# Probabilities of exactly 0 and 1 have no log-odds; beyond one in a million a classifier cannot be checked.
+# Probabilities of exactly 0 and 1 have no log-odds, and no test set is large enough to check one in a million.
 LOGIT_FLOOR = 1e-6
 NEWTON_STEPS = 100
-# Newton squares the error at each step: after one of 1e-6 what is left is rounding.
+# Newton's method squares the error at each step, so after a step of 1e-6 only rounding errors remain.
 NEWTON_TOLERANCE = 1e-6
-LONGEST_STEP = 2.0
-# Keeps a curvature that underflowed invertible; far below any that decides where the maximum is.
+MAX_STEP = 2.0
+# Keeps a curvature that underflowed invertible; too small to move the maximum.
 RIDGE = 1e-9
 
 
 def log_loss(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Mean of -log of the probability of the true class, which is taken as at least 2.2e-16."""
+    """Return the mean log loss of each draw."""
+    return ratio(weights @ case_log_losses(y, p), weights.sum(axis=1))
+
+
+def case_log_losses(y: IntArray, p: FloatArray) -> FloatArray:
+    """Return the negative logarithm of the true class's probability, which counts as at least 2.2e-16."""
     of_truth = np.clip(p[np.arange(y.size), y], np.finfo(np.float64).eps, 1.0)
-    return ratio(weights @ -np.log(of_truth), weights.sum(axis=1))
+    return np.asarray(-np.log(of_truth))
 
 
 def brier(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Mean squared distance of probability and truth, a mean over the classes where there are more than two."""
+    """Return the mean squared difference between probability and outcome; with over two classes, the mean over them."""
     return one_vs_rest(_brier, y, p, weights)
 
 
 def ece(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Mean distance of probability and frequency over 15 bins with equally many cases; ties stay in one bin."""
+    """Return the mean gap between predicted and observed frequency in 15 bins of equal size; ties share a bin."""
     return one_vs_rest(_ece, y, p, weights)
 
 
 def calibration_slope(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Slope of a logistic regression of the truth on the log-odds; below 1 the probabilities are too extreme."""
+    """Return the slope of a logistic regression of the outcome on the log-odds; below 1 the model is over-confident."""
     return one_vs_rest(_slope, y, p, weights)
 
 
 def calibration_intercept(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Shift of the log-odds that makes the mean right, the slope held at 1; above 0 the risk is underestimated."""
+    """Return the shift of the log-odds, at slope 1, that corrects the mean; above 0 the risk is underestimated."""
     return one_vs_rest(_intercept, y, p, weights)
 
 
@@ -63,7 +68,7 @@ def _ece(positive: BoolArray, share: FloatArray, weights: FloatArray) -> FloatAr
 
 
 def _equal_cuts(running: FloatArray) -> IntArray:
-    """Where each bin starts: a tie goes where its middle rank falls, so that the order of the cases cannot matter."""
+    """Return where each bin starts; a tie belongs to the bin of its middle rank, whatever the order of cases."""
     edges = running[:, -1:] * np.arange(1, ECE_BINS) / ECE_BINS
     near = np.array([np.searchsorted(row, at) for row, at in zip(running, edges, strict=True)])
     before = np.where(near > 0, np.take_along_axis(running, np.maximum(near - 1, 0), axis=1), 0.0)
@@ -72,17 +77,17 @@ def _equal_cuts(running: FloatArray) -> IntArray:
 
 
 def _sum_between(rows: FloatArray, cuts: IntArray) -> FloatArray:
-    """Sum of each row from each cut to the next, the last one to the end."""
+    """Return the sum of each row from each cut to the next, and from the last one to the end."""
     first = cuts + np.arange(len(rows))[:, None] * rows.shape[1]
     sums = np.add.reduceat(rows.ravel(), first.ravel()).reshape(cuts.shape)
-    # Between two equal cuts reduceat gives the entry itself, where there is nothing to add up.
+    # Between two equal cuts reduceat returns the entry itself, where the sum is empty.
     return np.where(np.diff(cuts, axis=1, append=rows.shape[1]) > 0, sums, 0.0)
 
 
 def log_odds(share: FloatArray) -> FloatArray:
-    """Logits of probabilities, those within 1e-6 of 0 and 1 held there."""
-    held = np.clip(share, LOGIT_FLOOR, 1 - LOGIT_FLOOR)
-    return np.log(held / (1 - held))
+    """Return the logits of probabilities that are clipped to within 1e-6 of 0 and 1."""
+    clipped = np.clip(share, LOGIT_FLOOR, 1 - LOGIT_FLOOR)
+    return np.log(clipped / (1 - clipped))
 
 
 def _slope(positive: BoolArray, share: FloatArray, weights: FloatArray) -> FloatArray:
@@ -92,23 +97,23 @@ def _slope(positive: BoolArray, share: FloatArray, weights: FloatArray) -> Float
         return np.full(len(weights), np.nan)
     spread = float(x.std())
     design = np.stack([np.ones_like(x), (x - x.mean()) / spread])
-    return _fit(design, np.zeros_like(x), positive, weights, usable)[:, 1] / spread
+    return _fit_logistic(design, np.zeros_like(x), positive, weights, usable)[:, 1] / spread
 
 
 def _intercept(positive: BoolArray, share: FloatArray, weights: FloatArray) -> FloatArray:
     hits = weights @ positive
     usable = (hits > 0) & (hits < weights.sum(axis=1))
-    return _fit(np.ones((1, share.size)), log_odds(share), positive, weights, usable)[:, 0]
+    return _fit_logistic(np.ones((1, share.size)), log_odds(share), positive, weights, usable)[:, 0]
 
 
 def _overlap(positive: BoolArray, x: FloatArray, weights: FloatArray) -> BoolArray:
-    """Draws whose classes overlap in x; where they do not, the likelihood has no maximum."""
-    high, low = _range(positive, x, weights), _range(~positive, x, weights)
+    """Return the draws whose classes overlap in x; without overlap the likelihood has no maximum."""
+    high, low = _range_of_draws(positive, x, weights), _range_of_draws(~positive, x, weights)
     return np.asarray((high[0] < low[1]) & (low[0] < high[1]))
 
 
-def _range(chosen: BoolArray, x: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest x of the chosen cases that are in each draw; infinite the wrong way round where none is."""
+def _range_of_draws(chosen: BoolArray, x: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the lowest and highest x of the chosen cases in each draw; (inf, -inf) where a draw has none."""
     places = np.flatnonzero(chosen)
     places = places[np.argsort(x[places], kind="stable")]
     if not places.size:
@@ -120,10 +125,10 @@ def _range(chosen: BoolArray, x: FloatArray, weights: FloatArray) -> tuple[Float
     return np.where(some, ordered[lowest], np.inf), np.where(some, ordered[highest], -np.inf)
 
 
-def _fit(
+def _fit_logistic(
     design: FloatArray, offset: FloatArray, positive: BoolArray, weights: FloatArray, usable: BoolArray
 ) -> FloatArray:
-    """Logistic regressions of the usable draws, started from the fit to all of them; nan for the others."""
+    """Fit a logistic regression to each usable draw, starting from the fit to all of them; NaN for the others."""
     out = np.full((len(weights), len(design)), np.nan)
     if usable.any():
         chosen = weights if usable.all() else weights[usable]
@@ -135,30 +140,30 @@ def _fit(
 def _newton(
     design: FloatArray, offset: FloatArray, positive: BoolArray, weights: FloatArray, found: FloatArray
 ) -> FloatArray:
-    """Maximum likelihood for every draw at once; nan where it does not settle."""
-    settled = np.zeros(len(weights), dtype=bool)
+    """Maximise the likelihood of every draw at once; NaN where it does not converge."""
+    converged = np.zeros(len(weights), dtype=bool)
     for _ in range(NEWTON_STEPS):
         slope, curvature = _derivatives(design, offset, positive, weights, found)
         step = np.linalg.solve(curvature + RIDGE * np.eye(len(design)), slope[:, :, None])[:, :, 0]
-        found = found + np.clip(step, -LONGEST_STEP, LONGEST_STEP)
-        settled = np.abs(step).max(axis=1) < NEWTON_TOLERANCE
-        if settled.all():
+        found = found + np.clip(step, -MAX_STEP, MAX_STEP)
+        converged = np.abs(step).max(axis=1) < NEWTON_TOLERANCE
+        if converged.all():
             break
-    return np.where(settled[:, None], found, np.nan)
+    return np.where(converged[:, None], found, np.nan)
 
 
 def _derivatives(
     design: FloatArray, offset: FloatArray, positive: BoolArray, weights: FloatArray, found: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Slope and curvature of the log-likelihood of each draw."""
+    """Return the slope and curvature of the log-likelihood of each draw."""
     products = (design[:, None, :] * design[None, :, :]).reshape(-1, design.shape[1])
-    # exp may overflow to infinity, where 1 / (1 + infinity) is the right 0.
+    # exp may overflow to infinity; 1 / (1 + infinity) is then the correct 0.
     with np.errstate(over="ignore"):
         risk = np.exp(-(found @ design + offset))
     np.reciprocal(np.add(risk, 1.0, out=risk), out=risk)
     error: FloatArray = positive - risk
     bend = np.multiply(risk, 1 - risk, out=risk)
-    if len(found) == 1:  # all draws at the same point: two matrix products instead of a pass over each draw
+    if len(found) == 1:  # all draws at the same point: two matrix products suffice
         slope, curvature = weights @ (error * design).T, weights @ (bend * products).T
     else:
         slope = np.multiply(error, weights, out=error) @ design.T

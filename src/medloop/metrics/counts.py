@@ -1,4 +1,4 @@
-"""Metrics of decisions: everything that can be read off a confusion matrix."""
+"""Metrics of decisions, all computed from the confusion matrix."""
 
 from __future__ import annotations
 
@@ -15,77 +15,77 @@ from medloop.metrics.view import FloatArray, IntArray, one_hot
 
 @dataclass(frozen=True)
 class Counts:
-    """Margins of the confusion matrix by draw and class: right, true and predicted; and all cases by draw."""
+    """The diagonal and margins of the confusion matrix, by draw and class; the number of cases, by draw."""
 
-    right: FloatArray
+    correct: FloatArray
     truth: FloatArray
     predicted: FloatArray
     cases: FloatArray
 
-    def shown(self, by_class: FloatArray) -> FloatArray:
-        """Class 1 of two, else the mean over the classes."""
+    def summarise(self, by_class: FloatArray) -> FloatArray:
+        """Return the value of class 1 of two, else the mean over the classes."""
         return by_class[:, 1] if by_class.shape[1] == 2 else mean_over_classes(by_class)
 
 
 def count(y: IntArray, p: FloatArray, weights: FloatArray) -> Counts:
-    """Count the decisions; whole numbers, so equal whatever the order of the cases."""
+    """Count the decisions; sums of integers, so the order of the cases cannot change them."""
     truth, predicted = one_hot(y, p.shape[1]), one_hot(np.argmax(p, axis=1), p.shape[1])
     return Counts(weights @ (truth * predicted), weights @ truth, weights @ predicted, weights.sum(axis=1))
 
 
 def accuracy(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Share of the cases that were decided rightly."""
+    """Return the share of cases that are classified correctly."""
     counts = count(y, p, weights)
-    return ratio(counts.right.sum(axis=1), counts.cases)
+    return ratio(counts.correct.sum(axis=1), counts.cases)
 
 
 def balanced_accuracy(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Mean over the classes of the share of each that was found."""
+    """Return the mean of the sensitivities of all classes."""
     counts = count(y, p, weights)
-    return mean_over_classes(ratio(counts.right, counts.truth))
+    return mean_over_classes(ratio(counts.correct, counts.truth))
 
 
 def precision(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Share of the decisions for a class that were right; nan where it was never chosen."""
+    """Return the share of decisions for a class that are correct; NaN where it was never chosen."""
     counts = count(y, p, weights)
-    return counts.shown(ratio(counts.right, counts.predicted))
+    return counts.summarise(ratio(counts.correct, counts.predicted))
 
 
 def recall(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Share of a class that was found."""
+    """Return the share of a class that is found."""
     counts = count(y, p, weights)
-    return counts.shown(ratio(counts.right, counts.truth))
+    return counts.summarise(ratio(counts.correct, counts.truth))
 
 
 def specificity(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Share of the cases outside a class that were kept outside."""
+    """Return the share of the cases of other classes that are not classified as this one."""
     counts = count(y, p, weights)
     outside = counts.cases[:, None] - counts.truth
-    return counts.shown(ratio(outside - (counts.predicted - counts.right), outside))
+    return counts.summarise(ratio(outside - (counts.predicted - counts.correct), outside))
 
 
 def f1(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Harmonic mean of precision and recall: 0 for a class never chosen, nan for a class that does not occur."""
+    """Return the harmonic mean of precision and recall: 0 for a class never chosen, NaN for one that does not occur."""
     counts = count(y, p, weights)
-    return counts.shown(ratio(2 * counts.right, np.where(counts.truth > 0, counts.truth + counts.predicted, 0)))
+    return counts.summarise(ratio(2 * counts.correct, np.where(counts.truth > 0, counts.truth + counts.predicted, 0)))
 
 
 def mcc(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Matthews correlation of truth and decision: 0 when one class is always chosen, nan when only one occurs."""
+    """Return the Matthews correlation: 0 when one class is always chosen, NaN when only one occurs."""
     counts = count(y, p, weights)
     n = counts.cases
-    agreement = n * counts.right.sum(axis=1) - (counts.truth * counts.predicted).sum(axis=1)
+    agreement = n * counts.correct.sum(axis=1) - (counts.truth * counts.predicted).sum(axis=1)
     spread_truth = n**2 - (counts.truth**2).sum(axis=1)
     spread_predicted = n**2 - (counts.predicted**2).sum(axis=1)
-    # The root of the product, because only that of a square is exact: flawless decisions must give 1.
+    # One root of the product is exact for a square, two roots are not: perfect decisions must give exactly 1.
     value = ratio(agreement, np.sqrt(spread_truth * spread_predicted))
     return np.clip(np.where((spread_truth > 0) & (spread_predicted == 0), 0.0, value), -1.0, 1.0)
 
 
 def confusion(y_true: Any, y_pred: Any, classes: int) -> IntArray:
-    """How often each class was decided as each: rows are the truth, columns the prediction."""
+    """Return the confusion matrix: rows are the true classes, columns the predicted ones."""
     if classes < 1:
-        raise UserError("there must be at least one class", found=str(classes), hint="pass the number of classes")
+        raise UserError(f"A confusion matrix of {classes} classes is not possible.", "Pass the number of classes.")
     n = np.asarray(y_true).size
     truth = checked_truth(y_true, n=n, classes=classes)
     predicted = checked_truth(y_pred, n=n, classes=classes)
@@ -93,7 +93,7 @@ def confusion(y_true: Any, y_pred: Any, classes: int) -> IntArray:
 
 
 def classification_report(y_true: Any, y_pred: Any, names: Sequence[str]) -> str:
-    """The table of precision, recall and F1 by class that scikit-learn's users know."""
+    """Return scikit-learn's table of precision, recall and F1 by class."""
     from sklearn.metrics import classification_report as table
 
     labels = range(len(names))

@@ -1,4 +1,4 @@
-"""Every metric at once: in the positive view, and class by class where that leaves out which class was decided."""
+"""All metrics at once, in the positive view and class by class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medloop.metrics.view import BY_CLASS, FloatArray, IntArray, has_two_views
 
 
 def every_metric(truth: IntArray, shares: FloatArray, decisions: FloatArray) -> dict[str, float]:
-    """Each of what it is made for: the probabilities or the decisions."""
+    """Return each metric of the probabilities or the decisions, whichever it is defined for."""
     return {
         name: metric.function(truth, decisions if metric.uses == "decision" else shares)
         for name, metric in METRICS.items()
@@ -20,12 +20,12 @@ def every_metric(truth: IntArray, shares: FloatArray, decisions: FloatArray) -> 
 def every_class_metric(
     y: IntArray, probabilities: FloatArray, decisions: FloatArray, classes: Sequence[str], positive: Sequence[str]
 ) -> dict[str, float]:
-    """`class_accuracy` and so on, of the classes as they are; nothing where the positive view says it all."""
+    """Return `class_accuracy` and so on for the single classes; nothing where the positive view has no less detail."""
     if not has_two_views(classes, positive):
         return {}
     return {f"{BY_CLASS}{name}": value for name, value in every_metric(y, probabilities, decisions).items()}
 
 
 def metric_called(name: str) -> Metric:
-    """The metric of that name, in either view."""
+    """Return the metric of that name, in either view."""
     return METRICS[name.removeprefix(BY_CLASS)]

@@ -1,4 +1,4 @@
-"""What a metric is, what it accepts, and the arithmetic that all metrics share."""
+"""The definition of a metric, the checks of its arguments and the arithmetic that all metrics share."""
 
 from __future__ import annotations
 
@@ -18,14 +18,25 @@ Weighted = Callable[[IntArray, FloatArray, FloatArray], FloatArray]
 Binary = Callable[[BoolArray, FloatArray, FloatArray], FloatArray]
 Part = Literal["cases", "positives", "negatives", "predicted"]
 
-# A float32 softmax is off by this much, and that is no fault of the caller.
+# The rounding error of a float32 softmax must not be refused.
 ROUNDING = 1e-6
 SUM_TOLERANCE = 1e-3
 
 
+@dataclass(frozen=True)
+class Vectorised:
+    """A metric that computes all draws of a bootstrap at once: one row of case weights for each. Faster; optional."""
+
+    weighted: Weighted
+
+    def __call__(self, y_true: IntArray, y_prob: FloatArray) -> float:
+        """Return the value with every case counted once."""
+        return float(self.weighted(y_true, y_prob, np.ones((1, y_true.size)))[0])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A function (y_true, y_prob) -> float and what a reader of its value must know."""
+    """A function (y_true, y_prob) -> float with what is needed to read, compare and draw its value."""
 
     function: Plain
     uses: Literal["probability", "decision"]
@@ -34,52 +45,52 @@ class Metric:
     says: str
     bounds: tuple[float, float] = (0.0, 1.0)
     of: Part | None = None
-    weighted: Weighted | None = None
+    # Whether short tables show it.
+    main: bool = False
 
     @property
     def proportion(self) -> bool:
-        """Whether the value of a binary task is a share of cases of one kind, each of them right or wrong."""
+        """Whether the value of a binary task is the share of correct decisions among cases of one kind."""
         return self.of is not None
 
     def __call__(self, y_true: IntArray, y_prob: FloatArray) -> float:
-        """The value on these cases; nan where it is undefined."""
-        return self.function(y_true, y_prob)
+        """Return the value on these cases, which are checked first; NaN where it is undefined or there are no cases."""
+        y, p = checked(y_true, y_prob)
+        return self.function(y, p) if y.size else float("nan")
 
     def distance(self, value: float) -> float:
-        """How far a value is from the ideal: smaller is better for every metric."""
+        """Return the distance of a value from the ideal: smaller is better for every metric."""
         return abs(value - self.ideal)
 
 
-def once(weighted: Weighted) -> Plain:
-    """The metric in which every case counts once."""
-
-    def plain(y_true: IntArray, y_prob: FloatArray) -> float:
-        y, p = checked(y_true, y_prob)
-        return float(weighted(y, p, np.ones((1, y.size)))[0]) if y.size else float("nan")
-
-    return plain
+def values_of_draws(function: Metric | Plain, y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the value for each row of weights, which say how often each case was drawn."""
+    plain = function.function if isinstance(function, Metric) else function
+    if isinstance(plain, Vectorised):
+        return plain.weighted(y, p, weights)
+    draws = (np.repeat(np.arange(y.size), row.astype(np.int64)) for row in weights)
+    return np.array([plain(y[drawn], p[drawn]) for drawn in draws], dtype=np.float64)
 
 
 def checked(y_true: Any, y_prob: Any) -> tuple[IntArray, FloatArray]:
-    """The truth as whole numbers and the probabilities as floats, or why they cannot be measured."""
+    """Return the true classes as integers and the probabilities as floats, or refuse them."""
     p = _checked_probabilities(y_prob)
     return checked_truth(y_true, n=p.shape[0], classes=p.shape[1]), p
 
 
 def checked_truth(y_true: Any, *, n: int, classes: int) -> IntArray:
-    """Class numbers of n cases."""
+    """Return the class numbers of n cases, or refuse them."""
     y = np.asarray(y_true)
     if y.shape != (n,):
-        raise UserError(
-            "the truth must be one class number a case", found=f"shape {y.shape} for {n} cases", hint="pass N numbers"
-        )
+        raise UserError(f"The true classes have shape {y.shape} for {n} cases.", "Pass one class number for each case.")
     if y.size and y.dtype.kind not in "iub":
-        raise UserError("the truth must be whole numbers", found=f"type {y.dtype}", hint="pass the index of the class")
+        raise UserError(
+            f"The true classes have type {y.dtype}, not an integer type.", "Pass the index of each case's class."
+        )
     if y.size and not 0 <= y.min() <= y.max() < classes:
         raise UserError(
-            f"a class number must be from 0 to {classes - 1}",
-            found=f"numbers from {y.min()} to {y.max()}",
-            hint="pass one column of probabilities for each class, in the order of the classes",
+            f"Class numbers run from {y.min()} to {y.max()}, but only 0 to {classes - 1} are known.",
+            "Pass one column of probabilities for each class, in the order of the classes.",
         )
     return y.astype(np.int64)
 
@@ -88,50 +99,50 @@ def _checked_probabilities(y_prob: Any) -> FloatArray:
     p = np.asarray(y_prob, dtype=np.float64)
     if p.ndim != 2 or p.shape[1] < 2:
         raise UserError(
-            "probabilities must have one row a case and one column a class, at least two",
-            found=f"shape {p.shape}",
-            hint="for two classes pass the columns 1 - p and p",
+            f"The probabilities have shape {p.shape}, not one row per case and one column per class.",
+            "For two classes pass the columns 1 - p and p.",
         )
     if not np.isfinite(p).all():
+        count = int((~np.isfinite(p)).any(axis=1).sum())
         raise UserError(
-            "probabilities must be numbers",
-            found=f"{int((~np.isfinite(p)).any(axis=1).sum())} cases with NaN or infinity",
-            hint="leave out the cases that the model could not answer, and count them",
+            f"The probabilities of {count} cases are NaN or infinite.",
+            "Leave out the cases that the model could not score, and report their number.",
         )
     if p.size and (p.min() < -ROUNDING or p.max() > 1 + ROUNDING or np.abs(p.sum(axis=1) - 1).max() > SUM_TOLERANCE):
+        sums = p.sum(axis=1)
         raise UserError(
-            "probabilities must be from 0 to 1 and add up to 1 for each case",
-            found=f"from {p.min():.4g} to {p.max():.4g}, sums from {p.sum(axis=1).min():.4g} "
-            f"to {p.sum(axis=1).max():.4g}",
-            hint="pass probabilities, not logits",
+            f"The probabilities run from {p.min():.4g} to {p.max():.4g} and add up to {sums.min():.4g} to "
+            f"{sums.max():.4g}, not to 1.",
+            "Pass probabilities, not logits.",
         )
     return np.clip(p, 0.0, 1.0)
 
 
 def checked_binary(y_true: Any, score: Any) -> tuple[BoolArray, FloatArray]:
-    """Which cases are positive, and one finite score a case."""
+    """Return which cases are positive and the score of each, or refuse them."""
     s = np.asarray(score, dtype=np.float64)
     if s.ndim != 1 or not np.isfinite(s).all():
         raise UserError(
-            "a score must be one number a case", found=f"shape {s.shape}, or NaN", hint="pass the positive column"
+            f"The scores have shape {s.shape} or contain NaN.",
+            "Pass one number for each case: the probability of the positive class.",
         )
     return checked_truth(y_true, n=s.size, classes=2) == 1, s
 
 
 def one_vs_rest(binary: Binary, y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Class 1 of two, else the mean over all classes: nan where one of them is undefined, since it was not measured."""
+    """Return the value of class 1 of two, else the mean over all classes; NaN if that of any class is undefined."""
     if p.shape[1] == 2:
         return binary(y == 1, p[:, 1], weights)
     return mean_over_classes(np.stack([binary(y == k, p[:, k], weights) for k in range(p.shape[1])], axis=1))
 
 
 def mean_over_classes(by_class: FloatArray) -> FloatArray:
-    """The macro average of each draw."""
+    """Return the macro average of each draw."""
     return np.asarray(by_class.mean(axis=1), dtype=np.float64)
 
 
 def ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """The quotient, nan where there is nothing to divide by."""
+    """Return the quotient, NaN where the divisor is 0."""
     out = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
     np.divide(above, below, out=out, where=below > 0)
     return out

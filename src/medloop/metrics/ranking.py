@@ -1,4 +1,4 @@
-"""Metrics of the order of the scores: areas under curves and operating points; tied scores share one threshold."""
+"""Metrics of the ranking: areas under curves, and operating points. Tied scores share one threshold."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from medloop.metrics.view import FloatArray, IntArray
 
 
 def roc_auc(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Chance that a positive case scores above a negative one, a tie counting half."""
+    """Return the probability that a positive case scores above a negative one; a tie counts half."""
     return one_vs_rest(_roc_auc, y, p, weights)
 
 
 def pr_auc(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Average precision: the precision at each threshold, weighted by the gain in recall."""
+    """Return the average precision: the precision at each threshold, weighted by the gain in recall."""
     return one_vs_rest(_average_precision, y, p, weights)
 
 
 def sensitivity_at_90_specificity(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Highest sensitivity of a threshold with a specificity of at least 0.90."""
+    """Return the highest sensitivity of a threshold with a specificity of at least 0.90."""
     return one_vs_rest(_SENSITIVITY_AT_90, y, p, weights)
 
 
 def sensitivity_at_95_specificity(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Highest sensitivity of a threshold with a specificity of at least 0.95."""
+    """Return the highest sensitivity of a threshold with a specificity of at least 0.95."""
     return one_vs_rest(_SENSITIVITY_AT_95, y, p, weights)
 
 
 def specificity_at_90_sensitivity(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Highest specificity of a threshold with a sensitivity of at least 0.90."""
+    """Return the highest specificity of a threshold with a sensitivity of at least 0.90."""
     return one_vs_rest(_SPECIFICITY_AT_90, y, p, weights)
 
 
 def specificity_at_95_sensitivity(y: IntArray, p: FloatArray, weights: FloatArray) -> FloatArray:
-    """Highest specificity of a threshold with a sensitivity of at least 0.95."""
+    """Return the highest specificity of a threshold with a sensitivity of at least 0.95."""
     return one_vs_rest(_SPECIFICITY_AT_95, y, p, weights)
 
 
 @dataclass(frozen=True)
 class Side:
-    """The cases of one class from the highest score down, and how their weights add up."""
+    """The cases of one class from the highest score to the lowest, with the running sum of their weights."""
 
     score: FloatArray
     weights: FloatArray
@@ -50,16 +50,16 @@ class Side:
     running: FloatArray
 
     def above(self, score: FloatArray) -> IntArray:
-        """How many of them score higher than each of the scores."""
+        """Return how many of them score higher than each of the scores."""
         return np.searchsorted(-self.score, -score, side="left")
 
     def reached(self, score: FloatArray) -> IntArray:
-        """How many of them score at least each of the scores."""
+        """Return how many of them score at least as high as each of the scores."""
         return np.searchsorted(-self.score, -score, side="right")
 
 
 def sides(positive: BoolArray, score: FloatArray, weights: FloatArray) -> tuple[Side, Side]:
-    """The positive and the negative cases in order; `running[:, i]` is the weight of the first i of them."""
+    """Return the positive and the negative cases in order; `running[:, i]` is the weight of the first i of them."""
     return _side(positive, score, weights), _side(~positive, score, weights)
 
 
@@ -74,7 +74,7 @@ def _side(chosen: BoolArray, score: FloatArray, weights: FloatArray) -> Side:
 
 def _roc_auc(positive: BoolArray, score: FloatArray, weights: FloatArray) -> FloatArray:
     high, low = sides(positive, score, weights)
-    # Twice the wins, so that half a win for a tie keeps the sum a whole number and exact.
+    # Wins are counted twice, so that half a win for a tie leaves the sum an exact integer.
     wins = _dot(low.weights, high.running.take(high.above(low.score), axis=1))
     wins_or_ties = _dot(low.weights, high.running.take(high.reached(low.score), axis=1))
     return ratio(wins + wins_or_ties, 2 * high.total * low.total)
@@ -94,7 +94,7 @@ def _sensitivity_at(percent: int) -> Binary:
         high, low = sides(positive, score, weights)
         if not low.score.size:
             return np.full(len(weights), np.nan)
-        # In whole numbers: 1 - 0.9 of ten cases must allow exactly one alarm.
+        # In integers: 1 - 0.9 of ten cases must allow exactly one false alarm.
         allowed = (100 - percent) * low.total // 100
         first_refused = _first_true(low.running[:, 1:] > allowed[:, None])
         hits = _pick(high.running, high.above(low.score)[first_refused])

@@ -1,4 +1,4 @@
-"""The view in which a named positive class is measured, and a decision written as probabilities."""
+"""Forms of predictions: probabilities, decisions as one-hot rows, and the view of positive against negative."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-
-# Before the name of a metric that is measured on the classes as they are, whichever of them count as positive.
+# The prefix of a metric that is measured on the single classes, whichever of them count as positive.
 BY_CLASS = "class_"
 
 
+def softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
+    """Return the probabilities at a temperature."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 def has_two_views(classes: Sequence[str], positive: Sequence[str]) -> bool:
-    """Whether positive or negative leaves out which of several classes a case is of."""
+    """Return whether the classes hold more than positive or negative."""
     return bool(positive) and len(classes) > 2
 
 
 def positive_view(
     y: IntArray, probabilities: FloatArray, classes: Sequence[str], positive: Sequence[str]
 ) -> tuple[IntArray, FloatArray]:
-    """Positive against the rest where positive classes are named, else the classes as they are."""
+    """Return the positive classes against the rest; without positive classes, the classes unchanged."""
     if not positive:
         return y, probabilities
     is_positive = np.isin(classes, list(positive))
@@ -32,11 +38,11 @@ def positive_view(
 
 
 def one_hot(choices: IntArray, count: int) -> FloatArray:
-    """Decisions in the form of probabilities, so that every metric has one signature."""
+    """Return decisions in the form of probabilities, so that all metrics have one signature."""
     return np.eye(count)[choices]
 
 
 def decided(probabilities: FloatArray) -> FloatArray:
-    """The plain decision: the most probable class; at a tie of two, the positive one."""
+    """Return the most probable class as a one-hot row; at a tie of two, the positive one."""
     last_best = probabilities.shape[1] - 1 - np.argmax(probabilities[:, ::-1], axis=1)
     return one_hot(last_best, probabilities.shape[1])

@@ -1,4 +1,4 @@
-"""A timm network without its head, looked at as it is and not by its name: its input size, its map, its weights."""
+"""Builds a timm network without its head, and finds its input size, feature map and weights by running it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from medloop.errors import UserError
 from medloop.models.places import NoMap, Size, Study, find_places, see, study_body
 from medloop.models.torchvision_guard import import_timm
 
-# Sizes that a network of a fixed or least size is tried with.
+# Sizes to try with a network that needs a fixed or a minimum size.
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 STEP = 32
-# The head of a file is dropped where it is said to have another number of classes than the body, which has none.
+# timm drops the head of a file whose number of classes differs from the body's, which has none.
 OTHER_HEAD = {"num_classes": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BodyKind:
-    """All that decides how a body is built, its weights aside."""
+    """Everything that decides how a body is built, except its weights."""
 
     name: str
     channels: int
@@ -32,31 +32,30 @@ class BodyKind:
     small_stem: bool = False
 
 
-# It lists the names of a file that the body has no place for, such as its head; what is missing is refused here.
+# timm logs the weights of a file that the body does not use, such as its head; missing ones are refused below.
 logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
-# One run of each kind of body in this process is enough.
+# One run of each kind of body per process is enough.
 _STUDIES: dict[BodyKind, Study] = {}
 
 
 def make_body(kind: BodyKind, weights: str, root: Path) -> tuple[Any, Study]:
-    """The body with its weights - `imagenet`, `none` or a safetensors file - and what a run of it shows."""
+    """Return the body with its weights (`imagenet`, `none` or a safetensors file), and its layout found by a run."""
     if weights not in ("none", "imagenet") and not (root / weights).is_file():
         raise UserError(
-            "model.weights must be imagenet, none, champion or a file",
-            found=f"no file {weights}",
-            hint="check the path",
+            f"model.weights is {weights}, but there is no such file.",
+            "Use imagenet, none, champion or the path of a safetensors file.",
         )
     options = _cut(kind) if kind.stride else {"num_classes": 0}
     try:
         body = _create(kind, options) if weights == "none" else _pretrained(kind, options, weights, root)
         if kind not in _STUDIES:
-            # Learned weights may answer noise with nothing at all, and then no weight would seem to count.
+            # Trained weights may respond to noise with zeros, so that every weight would seem unused.
             with torch.random.fork_rng(devices=[]):
                 plain = body if weights == "none" else _create(kind, options)
             _STUDIES[kind] = study_body(plain, channels=kind.channels, size=kind.size, width=_width(body, kind))
     except NoMap as error:
-        raise _refusal(kind, error.found) from error
+        raise _refusal(kind, error.reason) from error
     except UserError:
         raise
     except Exception as error:
@@ -65,7 +64,7 @@ def make_body(kind: BodyKind, weights: str, root: Path) -> tuple[Any, Study]:
 
 
 def _create(kind: BodyKind, options: dict[str, Any], **loading: Any) -> Any:
-    """The network; one that is made for a certain input size is told the size."""
+    """Return the network, built for the size of the images where it depends on one."""
     options = {"pretrained": False, "in_chans": kind.channels, **options, **loading}
     height, width = kind.size
     timm = import_timm()
@@ -85,21 +84,22 @@ def _pretrained(kind: BodyKind, options: dict[str, Any], weights: str, root: Pat
         if weights == "imagenet":
             return _create(kind, options, pretrained=True)
         path = str(root / weights)
-        absent = _not_in(path, kind, options)
+        absent = _find_absent(path, kind, options)
         if absent:
             raise _unloadable(kind.name, weights, absent)
         return _create(kind, options, pretrained=True, pretrained_cfg_overlay={"file": path, **OTHER_HEAD})
     except UserError:
         raise
     except Exception as error:
-        # Where the network itself cannot be had in this size, its weights are not to blame.
+        # If the network cannot be built at this size either way, the weights are not to blame.
         make_body(kind, "none", root)
         raise _unloadable(kind.name, weights, error) from error
 
 
-def _not_in(path: str, kind: BodyKind, options: dict[str, Any]) -> str:
-    """The weights of the body that timm would leave as chance made them, for the file does not hold them."""
-    # timm renames and resizes what it reads, so names do not tell: of nothing but NaN, all that it fills becomes NaN.
+def _find_absent(path: str, kind: BodyKind, options: dict[str, Any]) -> str:
+    """Return which weights of the body the file lacks, so that timm would leave them random; empty if none."""
+    # timm renames and resizes weights as it reads them, so their names do not show it. A copy of the file that holds
+    # only NaN is loaded instead: whatever stays a number was not in the file.
     marked = {
         name: torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else tensor
         for name, tensor in import_timm().models.load_state_dict(path).items()
@@ -108,7 +108,7 @@ def _not_in(path: str, kind: BodyKind, options: dict[str, Any]) -> str:
         body = _create(kind, options, pretrained=True, pretrained_cfg_overlay={"state_dict": marked, **OTHER_HEAD})
     weights = dict(body.named_parameters())
     absent = [name for name, weight in weights.items() if not weight.isnan().any()]
-    return f"no values for {len(absent)} of its {len(weights)} weights, such as {absent[0]}" if absent else ""
+    return f"it lacks {len(absent)} of {len(weights)} weights, such as {absent[0]}" if absent else ""
 
 
 def _width(body: Any, kind: BodyKind) -> int:
@@ -116,25 +116,24 @@ def _width(body: Any, kind: BodyKind) -> int:
 
 
 def _cut(kind: BodyKind) -> dict[str, Any]:
-    """What makes timm leave out the stages behind the one whose maps have this stride."""
+    """Return the options with which timm leaves out the stages after the one of this stride."""
     name, timm = kind.name, import_timm()
     try:
         strides = timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction()
     except Exception as error:
         raise UserError(
-            f"{name} must have stages that it can be cut after", found="none", hint="set model.stride to 0"
+            f"{name} cannot be cut after a stage (model.stride: {kind.stride}).", "Set model.stride to 0."
         ) from error
     if kind.stride not in strides:
         raise UserError(
-            f"model.stride must be one of {name}: 0 (all of it), {', '.join(map(str, strides))}",
-            found=str(kind.stride),
-            hint="mend it in params.yaml",
+            f"model.stride is {kind.stride}, but {name} has {', '.join(map(str, strides))}.",
+            "Use one of these, or 0 for the whole network.",
         )
     return {"features_only": True, "out_indices": (strides.index(kind.stride),)}
 
 
 def _shrink_stem(body: Any) -> None:
-    """For small pictures a ResNet's first layer keeps the size; pretrained weights keep their centre."""
+    """Replace a ResNet's first layer by one of stride 1 for small images; pretrained weights keep their centre."""
     first = getattr(body, "conv1", None)
     if not isinstance(first, nn.Conv2d) or not hasattr(body, "maxpool"):
         return
@@ -148,49 +147,45 @@ def _shrink_stem(body: Any) -> None:
 def _unloadable(name: str, weights: str, reason: Exception | str) -> UserError:
     if weights != "imagenet":
         return UserError(
-            f"the file of model.weights must hold weights of {name}",
-            found=_found(reason),
-            hint="name the backbone that the file is of, or another file",
+            f"The file of model.weights does not fit {name} ({_describe(reason)}).",
+            "Set model.backbone to the network that the file is for, or use another file.",
         )
     config = import_timm().get_pretrained_cfg(name)
     if not config.has_weights:
         return UserError(
-            "weights: imagenet needs a backbone that timm has weights for",
-            found=f"none for {name}",
-            hint="choose another backbone; or learn from nothing: `weights: none`",
+            f"timm has no ImageNet weights for {name}.",
+            "Choose another backbone, or train from random weights with `weights: none`.",
         )
-    place = config.hf_hub_id or "the place that timm names"
+    source = config.hf_hub_id or name
     return UserError(
-        f"weights: imagenet needs {place} from the Hugging Face hub",
-        found=f"{type(reason).__name__}: it cannot be had from here",
-        hint=f"set HF_ENDPOINT to a mirror; or fetch model.safetensors of {place} elsewhere, put it into the "
-        "project and name it: `weights: model.safetensors`; or learn from nothing: `weights: none`",
+        f"Could not download {source} from the Hugging Face hub ({type(reason).__name__}).",
+        f"Set HF_ENDPOINT to a mirror, or download model.safetensors of {source} elsewhere, put it into the project "
+        "and set `weights: model.safetensors`, or train from random weights with `weights: none`.",
     )
 
 
 def _refusal(kind: BodyKind, reason: Exception | str) -> UserError:
-    """Which size the network needs, or that it fits in none."""
-    found = _found(reason)
+    """Return the error that names the size which the network needs, or that no size fits."""
+    described = _describe(reason)
     config = import_timm().get_pretrained_cfg(kind.name)
     native = int(config.input_size[-1])
-    given = max(kind.size)
+    side = max(kind.size)
     if kind.size == (native, native) or not _runs(kind, native):
         return UserError(
-            f"the backbone {kind.name} must give one map of places, in pictures of any size",
-            found=found,
-            hint="choose another backbone, such as resnet18 or mobilenetv2_100",
+            f"The backbone {kind.name} has no feature map at any image size ({described}).",
+            "Choose another backbone, such as resnet18 or mobilenetv2_100.",
         )
-    needed = next((size for size in SIZES if given < size < native and _runs(kind, size)), native)
+    needed = next((size for size in SIZES if side < size < native and _runs(kind, size)), native)
     word = "at least" if needed != native or _runs(kind, native + STEP) else "exactly"
     return UserError(
-        f"the backbone {kind.name} needs pictures of {word} {needed} x {needed} pixels",
-        found=f"prepare.size {' x '.join(map(str, kind.size))} ({found})",
-        hint=f"set prepare.size: {needed}, or choose another backbone",
+        f"The backbone {kind.name} needs images of {word} {needed} x {needed} pixels, but prepare.size is "
+        f"{' x '.join(map(str, kind.size))} ({described}).",
+        f"Set prepare.size: {needed}, or choose another backbone.",
     )
 
 
 def _runs(kind: BodyKind, size: int) -> bool:
-    """Whether the network gives a map for square pictures of this size."""
+    """Whether the network has a feature map for square images of this size."""
     other = BodyKind(name=kind.name, channels=kind.channels, size=(size, size), stride=kind.stride)
     try:
         body = _create(other, _cut(kind) if kind.stride else {"num_classes": 0}).eval()
@@ -202,9 +197,9 @@ def _runs(kind: BodyKind, size: int) -> bool:
     return True
 
 
-def _found(reason: Exception | str) -> str:
-    """The reason; of an error its kind and the first line of what it says."""
+def _describe(reason: Exception | str) -> str:
+    """Return the reason, or the type and the first line of an exception."""
     if isinstance(reason, str):
         return reason
-    said = (str(reason).strip().splitlines() or [""])[0][:120]
-    return f"{type(reason).__name__}: {said}" if said else type(reason).__name__
+    message = (str(reason).strip().splitlines() or [""])[0][:120]
+    return f"{type(reason).__name__}: {message}" if message else type(reason).__name__

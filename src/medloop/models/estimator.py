@@ -12,7 +12,7 @@ TRUSTED = ("numpy.", "sklearn.")
 
 
 def write_estimator(pipeline: Any, path: Path) -> None:
-    """Store the pipeline."""
+    """Write the pipeline."""
     import skops.io
 
     with atomic_file(path) as file:
@@ -20,15 +20,14 @@ def write_estimator(pipeline: Any, path: Path) -> None:
 
 
 def read_estimator(path: Path) -> Any:
-    """The pipeline, if it holds nothing but NumPy's and scikit-learn's own types."""
+    """Return the pipeline, provided that it holds only types of NumPy and scikit-learn."""
     import skops.io
 
     types = skops.io.get_untrusted_types(file=path)
     strange = [name for name in types if not name.startswith(TRUSTED)]
     if strange:
         raise UserError(
-            f"{path.name} must hold only scikit-learn's and NumPy's types",
-            found=", ".join(strange[:5]),
-            hint="train again: `medloop train`",
+            f"{path.name} holds types other than those of scikit-learn and NumPy: {', '.join(strange[:5])}.",
+            "Train again with `medloop train`.",
         )
     return skops.io.load(path, trusted=types)

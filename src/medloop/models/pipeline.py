@@ -1,4 +1,4 @@
-"""The whole scikit-learn pipeline of a table model: impute, encode, scale where it helps, estimate."""
+"""The scikit-learn pipeline of a table model: impute, encode, scale where the model needs it, estimate."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from medloop.models import find_model, hyperparameters
 
 
 def model_columns(kinds: Mapping[str, str]) -> dict[str, str]:
-    """Short names for the columns, by sorted name, so that neither their order nor odd characters matter."""
+    """Return short names for the columns, in sorted order, so that neither their order nor odd characters matter."""
     return {name: f"c{number}" for number, name in enumerate(sorted(kinds))}
 
 
 def model_frame(inputs: Mapping[str, Any]) -> pd.DataFrame:
-    """The pipeline's table for a preparer's typed arrays."""
+    """Return a preparer's typed arrays as the table that the pipeline takes."""
     short = model_columns(dict.fromkeys(inputs, ""))
     return pd.DataFrame({short[name]: inputs[name][:, 0] for name in sorted(inputs)})
 
 
 def table_pipeline(name: str, params: Mapping[str, Any], *, kinds: Mapping[str, str], seed: int) -> Any:
-    """An unfitted pipeline of the steps `prepare` and `estimate` for columns of these kinds."""
+    """Return an unfitted pipeline with the steps `prepare` and `estimate` for columns of these kinds."""
     import numpy as np
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer

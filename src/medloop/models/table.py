@@ -1,4 +1,4 @@
-"""Table estimators: what each is built from; its keyword arguments are its hyperparameters."""
+"""Table estimators: a function each, whose keyword arguments are the hyperparameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ClassWeight = Literal["balanced"] | None
 def logistic_regression(
     *, seed: int, C: Positive = 1.0, class_weight: ClassWeight = None, max_iter: Count = 5000
 ) -> Estimator:
-    """A weighted sum; the one to beat."""
+    """A weighted sum of the columns; the baseline to beat."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=C, class_weight=class_weight, max_iter=max_iter, random_state=seed)
@@ -26,7 +26,7 @@ def logistic_regression(
 def decision_tree(
     *, seed: int, max_depth: Count | None = 5, min_samples_leaf: Count = 5, class_weight: ClassWeight = None
 ) -> Estimator:
-    """Questions one after another; easy to draw, rarely the best."""
+    """A sequence of yes-or-no questions; easy to read, rarely the best."""
     from sklearn.tree import DecisionTreeClassifier
 
     return DecisionTreeClassifier(
@@ -42,7 +42,7 @@ def random_forest(
     min_samples_leaf: Count = 1,
     class_weight: ClassWeight = None,
 ) -> Estimator:
-    """Many trees on resampled cases that vote."""
+    """The vote of many trees, each on resampled cases."""
     from sklearn.ensemble import RandomForestClassifier
 
     return RandomForestClassifier(
@@ -55,7 +55,7 @@ def random_forest(
 
 
 def extra_trees(*, seed: int, n_estimators: Count = 200, min_samples_leaf: Count = 1) -> Estimator:
-    """Many trees with random cuts that vote."""
+    """The vote of many trees with random splits."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     return ExtraTreesClassifier(n_estimators=n_estimators, min_samples_leaf=min_samples_leaf, random_state=seed)
@@ -64,7 +64,7 @@ def extra_trees(*, seed: int, n_estimators: Count = 200, min_samples_leaf: Count
 def gradient_boosting(
     *, seed: int, n_estimators: Count = 100, learning_rate: Positive = 0.1, max_depth: Count = 3, subsample: Share = 1.0
 ) -> Estimator:
-    """Small trees, each mending what the ones before it missed."""
+    """Small trees, each correcting the errors of those before it."""
     from sklearn.ensemble import GradientBoostingClassifier
 
     return GradientBoostingClassifier(
@@ -78,12 +78,12 @@ def gradient_boosting(
 
 def svc(
     *,
-    seed: int,  # noqa: ARG001 - every entry takes one; this estimator draws no random numbers
+    seed: int,  # noqa: ARG001 - every entry takes a seed; this estimator draws no random numbers
     C: Positive = 1.0,
     kernel: Literal["rbf", "linear"] = "rbf",
     class_weight: ClassWeight = None,
 ) -> Estimator:
-    """A margin between the classes, with probabilities by Platt's method from held-out folds."""
+    """A maximum-margin classifier, with probabilities by Platt scaling on held-out folds."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.svm import SVC
 

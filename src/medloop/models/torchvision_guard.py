@@ -1,4 +1,4 @@
-"""Lets timm be imported where torchvision's compiled operators do not load beside this torch."""
+"""Imports timm even where torchvision's compiled operators do not load with the installed torch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _OPERATORS = (
 
 
 def import_timm() -> ModuleType:
-    """The library timm, whichever torchvision is installed."""
+    """Return the library timm, whichever build of torchvision is installed."""
     declare_missing_operators()
     return importlib.import_module("timm")
 
 
 def declare_missing_operators() -> None:
-    """Declare the operators that torchvision describes on import, where its compiled part does not bring them."""
-    # A torchvision built for CUDA raises "operator torchvision::nms does not exist" beside a torch for the CPU.
-    # The operators sort boxes, which no classifier has: a name without a body is enough.
+    """Declare the operators that torchvision expects on import, where its compiled part does not provide them."""
+    # A torchvision built for CUDA raises "operator torchvision::nms does not exist" with a CPU build of torch.
+    # The operators are for object detection, which no classifier needs, so a declaration without a body is enough.
     if _DECLARED or _compiled_part_loads():
         return
     from torch.library import Library
@@ -39,7 +39,7 @@ def declare_missing_operators() -> None:
 def _compiled_part_loads() -> bool:
     import torch
 
-    # Looked for without importing torchvision: an import that fails half-way leaves registrations behind.
+    # Found without importing torchvision: an import that fails half-way leaves registrations behind.
     spec = importlib.util.find_spec("torchvision")
     places = (spec and spec.submodule_search_locations) or ()
     parts = [part for place in places for part in sorted(Path(place).glob("_C.*"))]

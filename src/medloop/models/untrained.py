@@ -1,4 +1,4 @@
-"""A network that has learned nothing: what it tells apart, no training deserves the praise for."""
+"""Features of an untrained network, as a baseline: what they separate, no training can take credit for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEATURES = 1024
 
 
 def untrained_features(*, seed: int = 0, threads: int = 2) -> Callable[[Pictures], Features]:
-    """A function from grey pictures (N, H, W) to what a ResNet-18 with random weights makes of them."""
+    """Return a function from grey images (N, H, W) to the features of a ResNet-18 with random weights."""
     import torch
 
     timm = import_timm()

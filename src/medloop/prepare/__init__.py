@@ -1,1 +1,1 @@
-"""Bytes or a row -> model input: the same code for training and serving."""
+"""Turn image bytes or a table row into model input, with the same code for training and serving."""

@@ -1,4 +1,4 @@
-"""The cells of a CSV file; strange shapes and characters are errors that name the place."""
+"""Read the cells of a CSV file; odd shapes and characters are errors that name the place."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from medloop.errors import RejectedInput, UserError
 
 Cells = list[list[str]]
 
-# The model's numbers are of 32 bits.
-LARGEST = float.fromhex("0x1.fffffep+127")
+# The model computes in 32-bit floats.
+MAX_NUMBER = float.fromhex("0x1.fffffep+127")
 MAX_CELL = 10_000
 SIGNS = "=@+-"
 
 
 def read_cells(path: Path) -> tuple[list[str], Cells]:
-    """Header and rows of a CSV file whose shape is sound."""
+    """Return the header and rows of a CSV file whose shape is valid."""
     if not path.is_file():
-        raise UserError("a table must be a CSV file", found=f"{path.name} is not a file", hint="mend the path")
+        raise UserError(f"{path.name} is not a file.", "Give the path of a CSV file.")
     return cells_in(path.read_bytes(), path.name)
 
 
 def cells_in(content: bytes, name: str) -> tuple[list[str], Cells]:
-    """Header and rows of the content of a CSV file, which errors call by this name."""
+    """Return the header and rows in the content of a CSV file; `name` is its name in errors."""
     rows = _rows(_decoded(content, name), name)
     if len(rows) < 2:
-        raise RejectedInput(f"{name} must have a header and rows", found=f"{len(rows)} lines", hint="export it again")
+        problem = f"{name} has {len(rows)} lines, and needs a header and at least one row."
+        raise RejectedInput(problem, "Export the table again.")
     return _checked_shape(rows, name)
 
 
 def is_number(text: str) -> bool:
-    """Whether Python and a person both read the text as a number; infinities count, underscores do not."""
+    """Return whether the text is a number; infinities count, underscores do not."""
     try:
         float(text)
     except ValueError:
@@ -42,23 +43,22 @@ def is_number(text: str) -> bool:
 
 
 def finite_number(text: str, *, column: str, row: int) -> float:
-    """The finite number in a cell."""
+    """Return the finite number in a cell."""
     value = float(text) if is_number(text) else math.nan
-    if not abs(value) <= LARGEST:
+    if not abs(value) <= MAX_NUMBER:
         raise RejectedInput(
-            f"column '{column}' must hold finite numbers",
-            found=f"{text[:40]!r} in row {row}",
-            hint="mend the cell, list it in data.missing, or name the column in data.categories or data.drop",
+            f"Column '{column}' has {text[:40]!r} in row {row}, which is not a finite number.",
+            "Correct the cell, list it in `data.missing`, or name the column in `data.categories` or `data.drop`.",
         )
     return value
 
 
-def strangeness(text: str) -> str | None:
-    """Why a text is not one to show or store; a lone sign is a finding (`+`, `--`), not a formula."""
+def unsafe_text(text: str) -> str | None:
+    """Return why a text is unsafe to show or store, if it is; a lone sign is a finding (`+`, `--`), not a formula."""
     if len(text) > MAX_CELL:
-        return "a very long text"
+        return f"a text of more than {MAX_CELL:,} characters"
     if not text.isprintable():
-        return "a character that cannot be seen"
+        return "an invisible character"
     is_formula = text.startswith(tuple(SIGNS)) and text.strip(SIGNS) and not is_number(text)
     return "a formula" if is_formula else None
 
@@ -68,12 +68,10 @@ def _decoded(content: bytes, name: str) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise RejectedInput(
-            f"{name} must be UTF-8", found=f"another encoding in line {line}", hint="save it as CSV UTF-8"
-        ) from error
+        raise RejectedInput(f"{name} is not UTF-8 in line {line}.", "Save it as CSV UTF-8.") from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise RejectedInput(f"{name} must be text", found=f"a NUL byte in line {line}", hint="export it again")
+        raise RejectedInput(f"{name} has a NUL byte in line {line}.", "Export the table again.")
     return text
 
 
@@ -84,15 +82,13 @@ def _rows(text: str, file: str) -> Cells:
         rows = list(reader)
     except csv.Error as error:
         raise RejectedInput(
-            f"{file} must be CSV", found=f"{error} in line {reader.line_num}", hint="check its quotes"
+            f"{file} is not valid CSV in line {reader.line_num} ({error}).", "Check its quotes."
         ) from error
     while rows and not rows[-1]:
         rows.pop()
-    # Passed over, it would leave every later row with another number than the person sees.
+    # If it were skipped, later rows would have other numbers than in a spreadsheet.
     if [] in rows:
-        raise RejectedInput(
-            f"{file} must have no empty lines", found=f"one in row {rows.index([]) + 1}", hint="remove the empty lines"
-        )
+        raise RejectedInput(f"{file} has an empty line in row {rows.index([]) + 1}.", "Remove the empty lines.")
     return rows
 
 
@@ -110,13 +106,12 @@ def _checked_shape(rows: Cells, file: str) -> tuple[list[str], Cells]:
     if "" in header or len(set(header)) < width:
         twice = sorted({name or "(empty)" for name in header if header.count(name) > 1 or not name})
         raise RejectedInput(
-            f"{file} must name each column once", found=", ".join(twice), hint="rename the columns in the header"
+            f"{file} has empty or duplicate column names: {', '.join(twice)}.", "Rename the columns in the header."
         )
     for number, row in enumerate(cells, 2):
         if len(row) < width or any(row[width:]):
             raise RejectedInput(
-                f"{file}: every row must have the {width} cells of the header",
-                found=f"{len(row)} cells in row {number}",
-                hint="mend that row; cells with commas need quotes",
+                f"{file} has {len(row)} cells in row {number} and {width} columns in the header.",
+                "Correct that row; cells with commas need quotes.",
             )
     return header, [row[:width] for row in cells]

@@ -1,4 +1,4 @@
-"""The one function from the bytes of an image to the model's array, for training and serving alike."""
+"""Turn the bytes of an image into the model's array, with one function for training and serving."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from medloop.decode.raster import DEFAULT_RULE, decode, plain
+from medloop.decode.rule import Decoded, DecodeRule, Pixels
 from medloop.errors import UnknownName, UserError
-from medloop.prepare.decode import DEFAULT_RULE, decode, plain
-from medloop.prepare.rule import Decoded, DecodeRule, Pixels
 
 FIELDS = ("size", "channels", "fit", "rule")
 
 
 class Decoder(Protocol):
-    """What decodes: the function decode, or the method of a Sandbox."""
+    """The function `decode`, or the method of a Sandbox."""
 
     def __call__(self, data: bytes, *, rule: DecodeRule) -> Decoded: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImagePreparer:
-    """How an image becomes an array of one size; travels in the bundle."""
+    """How an image becomes an array of one size; stored in the bundle."""
 
     size: int | tuple[int, int] = 224
     channels: Literal[1, 3] = 1
-    # pad: all of the image, centred on black; crop: the centre, filled; stretch: all of it, out of shape.
+    # pad: the whole image, centred on black; crop: the centre, filling the array; stretch: the whole image, distorted.
     fit: Literal["pad", "stretch", "crop"] = "pad"
     rule: DecodeRule = DEFAULT_RULE
 
@@ -35,30 +35,34 @@ class ImagePreparer:
         sizes = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
         if len(sizes) != 2 or not all(isinstance(n, int) and 8 <= n <= 4096 for n in sizes):
             raise UserError(
-                "the size of an image must be one or two whole numbers of 8 to 4096",
-                found=f"{self.size!r}",
-                hint="write for instance 224, or [height, width]",
+                f"Image size {self.size!r} is not one or two integers from 8 to 4096.",
+                "Set `prepare.size` to a number such as 224, or to [height, width].",
             )
         object.__setattr__(self, "size", (sizes[0], sizes[1]))
         if self.channels not in (1, 3):
-            raise UserError("an image must have 1 or 3 channels", found=f"{self.channels!r}", hint="write 1 or 3")
+            raise UserError(f"An image cannot have {self.channels!r} channels.", "Set `prepare.channels` to 1 or 3.")
         if self.fit not in _FITTERS:
-            raise UnknownName("fit", self.fit, _FITTERS)
+            raise UnknownName("prepare.fit", self.fit, _FITTERS)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of what prepare gives."""
+        """Return height, width and channels of a prepared array."""
         height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
         return height, width, self.channels
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of one prepared array, including its shape."""
+        return np.dtype((np.uint8, self.shape))
+
     def prepare(self, data: bytes, *, decoder: Decoder = decode) -> Pixels:
-        """Turns the bytes of one image into the model's array, H x W x C of 0 to 255."""
+        """Turn the bytes of one image into the model's array, H x W x C of 0 to 255."""
         return self.fit_pixels(decoder(data, rule=self.rule).pixels)
 
     def fit_pixels(self, pixels: Pixels) -> Pixels:
-        """Does the second half of prepare, for those who need the decoded picture as well."""
+        """Bring a decoded picture to the model's size and channels, the second half of `prepare`."""
         height, width, channels = self.shape
-        # Grey becomes colour last, so that one channel is resized instead of three.
+        # Grey is converted to colour last, so that one channel is resized instead of three.
         picture = _to_grey(pixels) if channels == 1 else plain(pixels)
         if picture.shape[:2] != (height, width):
             picture = _FITTERS[self.fit](picture, height, width)
@@ -67,7 +71,7 @@ class ImagePreparer:
         return np.ascontiguousarray(picture)
 
     def to_json(self) -> dict[str, Any]:
-        """Gives plain data that from_json takes back."""
+        """Return plain data for `from_json`."""
         return {
             "size": list(self.shape[:2]),
             "channels": self.channels,
@@ -77,10 +81,10 @@ class ImagePreparer:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ImagePreparer:
-        """Builds the preparer from what to_json gave."""
+        """Build the preparer from the result of `to_json`."""
         unknown = sorted(set(data) - set(FIELDS))
         if unknown:
-            raise UnknownName("a field of the image preparer", unknown[0], FIELDS)
+            raise UnknownName("field of the image preparer", unknown[0], FIELDS)
         size, rule = data["size"], DecodeRule.from_json(data["rule"])
         return cls(
             size=size if isinstance(size, int) else tuple(size), channels=data["channels"], fit=data["fit"], rule=rule
@@ -92,7 +96,7 @@ def _to_grey(pixels: Pixels) -> Pixels:
         return pixels
     import cv2
 
-    # ITU-R BT.601, as in nearly every tool; equal channels stay what they are.
+    # ITU-R BT.601, as in nearly every tool; equal channels keep their value.
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
@@ -103,7 +107,7 @@ def _in_colour(grey: Pixels) -> Pixels:
 
 
 def _crop(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Cuts the centre that has the proportions of the target, and scales it."""
+    """Cut out the centre with the proportions of the target, and scale it."""
     rows, columns = pixels.shape[:2]
     cut_rows = max(1, min(rows, round(columns * height / width)))
     cut_columns = max(1, min(columns, round(rows * width / height)))
@@ -112,7 +116,7 @@ def _crop(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def _pad(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Scales the whole image into the target and centres it on black."""
+    """Scale the whole image into the target and centre it on black."""
     rows, columns = pixels.shape[:2]
     factor = min(height / rows, width / columns)
     new_rows = min(height, max(1, round(rows * factor)))
@@ -127,7 +131,7 @@ def _pad(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Shrinks by area, which keeps small nodules visible, and then enlarges linearly, which invents nothing."""
+    """Shrink by area, which keeps small nodules visible, then enlarge linearly, which adds no structure."""
     import cv2
 
     rows, columns = pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""The prepared images on disk: one 8-bit array, written once by several processes, resumed after a kill."""
+"""The prepared images on disk: one 8-bit array, written by several processes, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medloop.decode.examine import read_image
+from medloop.decode.kept import KeptRows, Place, read_row
+from medloop.decode.parallel import MIN_FILES_FOR_PROCESSES, chunks_of, each_chunk
+from medloop.decode.pool import Sandbox
+from medloop.decode.rule import Pixels
 from medloop.errors import RejectedInput, UserError
-from medloop.prepare.examine import read_image
 from medloop.prepare.image import ImagePreparer
-from medloop.prepare.parallel import WORTH_PROCESSES, chunks_of, each_chunk
-from medloop.prepare.rule import Pixels
-from medloop.prepare.sandbox import Sandbox
 from medloop.storage import file_lock, read_json, sha256_bytes, write_json, write_text
 
 IMAGES = "images.npy"
 INDEX = "index.json"
-# What a kill may cost at most.
+# The most work that a kill may cost.
 SECONDS_BETWEEN_MARKS = 0.25
-MOST_BYTES_IN_A_CHUNK = 16_000_000
+MAX_CHUNK_BYTES = 16_000_000
 
-# The row of the first file, and the paths and SHA-256s of all.
-Chunk = tuple[int, Sequence[str], Sequence[str]]
+# The row of the first file; then for each file the path, the SHA-256 and the place in the cache, if it was kept.
+Chunk = tuple[int, Sequence[str], Sequence[str], Sequence[Place | None]]
 
 
 class ImageFiles(NamedTuple):
-    """The cases to prepare, their files, and the SHA-256 of the bytes that were ingested, one list a column."""
+    """The cases to prepare, their files, and the SHA-256 of the ingested bytes, one list per column."""
 
     case_ids: Sequence[str]
     paths: Sequence[str]
@@ -44,7 +45,7 @@ class ImageFiles(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedImages:
-    """The array, mapped and not read, beside the cases of its rows."""
+    """The memory-mapped array, and the cases of its rows."""
 
     images: Pixels
     case_ids: list[str]
@@ -55,56 +56,64 @@ class PreparedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """The work on a chunk of files: their rows of the array; written, not mapped, so that no memory fills up."""
+    """Write the rows of a chunk of files; written, not memory-mapped, so that memory does not fill up."""
 
     array: str
     offset: int
     preparer: ImagePreparer
 
     def __call__(self, chunk: Chunk, sandbox: Sandbox) -> list[int]:
-        """Write the rows of these files; the numbers of those that could not be read are given back."""
-        first, paths, hashes = chunk
+        """Write the rows of these files, and return the numbers of those that could not be read."""
+        first, paths, hashes, places = chunk
         lost = []
         block = np.zeros((len(paths), *self.preparer.shape), np.uint8)
-        for place, (path, file_sha256) in enumerate(zip(paths, hashes, strict=True)):
-            image = self._prepared(path, file_sha256, sandbox)
+        for number, (path, file_sha256, place) in enumerate(zip(paths, hashes, places, strict=True)):
+            image = self._prepared(path, file_sha256, place, sandbox)
             if image is None:
-                lost.append(first + place)
+                lost.append(first + number)
             else:
-                block[place] = image
+                block[number] = image
         with Path(self.array).open("r+b") as file:
             file.seek(self.offset + first * block[0].nbytes)
             file.write(block.data)
         return lost
 
-    def _prepared(self, path: str, file_sha256: str, sandbox: Sandbox) -> Pixels | None:
+    def _prepared(self, path: str, file_sha256: str, place: Place | None, sandbox: Sandbox) -> Pixels | None:
         try:
             data = read_image(path)
             if isinstance(data, int) or sha256_bytes(data) != file_sha256:
                 return None
+            if place and (kept := read_row(place, self.preparer.dtype)) is not None:
+                return np.asarray(kept, np.uint8)
             return self.preparer.prepare(data, decoder=sandbox.decode)
         except (OSError, RejectedInput):
             return None
 
 
 def write_prepared_images(
-    files: ImageFiles, labels: Sequence[str], preparer: ImagePreparer, task: Mapping[str, Any], folder: Path
+    files: ImageFiles,
+    labels: Sequence[str],
+    preparer: ImagePreparer,
+    task: Mapping[str, Any],
+    folder: Path,
+    *,
+    kept: Path | None = None,
 ) -> int:
-    """Prepare what is not prepared yet; how many images that were is returned."""
+    """Prepare the images that are not prepared yet, and return how many; `kept` is the cache of ingest."""
     key = _key(files, preparer)
     with file_lock(folder.with_name(f".{folder.name}.lock"), wait=False):
         is_done = _is_done(folder, key)
         partial = folder if is_done else _partial(folder)
-        with nullcontext(0) if is_done else _writing(files, preparer, folder, key) as done:
+        with nullcontext(0) if is_done else _writing(files, preparer, folder, key, kept) as done:
             write_json(partial / "preparer.json", {"kind": "image", **preparer.to_json()})
             write_json(partial / "task.json", task)
             write_text(partial / INDEX, json.dumps({"key": key, "case_ids": files.case_ids, "labels": labels}))
-        _put(partial, folder)
+        _publish(partial, folder)
     return done
 
 
 def read_prepared_images(folder: Path) -> PreparedImages:
-    """What `write_prepared_images` stored."""
+    """Read what `write_prepared_images` stored."""
     index = read_json(folder / INDEX)
     content = read_json(folder / "preparer.json")
     return PreparedImages(
@@ -130,28 +139,30 @@ def _key(files: ImageFiles, preparer: ImagePreparer) -> str:
 
 
 @contextmanager
-def _writing(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str) -> Iterator[int]:
-    """The array in the partial folder, whole after the block, which runs beside; gives how many are prepared anew.
+def _writing(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str, kept: Path | None) -> Iterator[int]:
+    """Write the array in the partial folder while the block runs, and yield how many images are prepared.
 
-    What a run that was broken off has done is kept.
+    The work of a run that was killed is kept.
     """
-    most = max(1, MOST_BYTES_IN_A_CHUNK // math.prod(preparer.shape))
-    pieces = chunks_of(files.paths, most=most)
+    max_size = max(1, MAX_CHUNK_BYTES // math.prod(preparer.shape))
+    pieces = chunks_of(files.paths, max_size=max_size)
     array = _partial(folder) / IMAGES
     done = _resume(folder, [key, len(pieces)])
     if not done:
-        # The marks first: those of another array must not be taken for this one's.
+        # The marks first: those of another array are not valid for this one.
         shutil.rmtree(_progress(folder).parent, ignore_errors=True)
-        _make_room(array, (len(files.paths), *preparer.shape))
+        _allocate(array, (len(files.paths), *preparer.shape))
     open_chunks = [number for number in range(len(pieces)) if number not in done]
     size = len(pieces[0])
-    chunks: list[Chunk] = [
-        (number * size, pieces[number], files.hashes[number * size : (number + 1) * size]) for number in open_chunks
-    ]
+    place_of = KeptRows(kept, preparer.dtype).place if kept else lambda _: None
+    chunks: list[Chunk] = []
+    for number in open_chunks:
+        hashes = files.hashes[number * size : (number + 1) * size]
+        chunks.append((number * size, pieces[number], hashes, [place_of(one) for one in hashes]))
     writer = Writer(array=str(array), offset=np.load(array, mmap_mode="r").offset, preparer=preparer)
     lost: list[int] = []
-    count = sum(len(rows) for _, rows, _ in chunks)
-    with each_chunk(writer, chunks, are_many=count >= WORTH_PROCESSES, what="prepare") as results:
+    count = sum(len(rows) for _, rows, _, _ in chunks)
+    with each_chunk(writer, chunks, are_many=count >= MIN_FILES_FOR_PROCESSES, what="prepare") as results:
         yield count
         marked = time.monotonic()
         for number, missing in zip(open_chunks, results, strict=True):
@@ -162,9 +173,9 @@ def _writing(files: ImageFiles, preparer: ImagePreparer, folder: Path, key: str)
                 marked = time.monotonic()
     if lost:
         raise UserError(
-            "every image of the manifest must still be there, as it was ingested",
-            found=f"{len(lost)} that are not, such as case {files.case_ids[lost[0]]}",
-            hint="restore the files, or run `medloop ingest` again",
+            f"{len(lost)} images are missing or no longer as they were ingested, such as case "
+            f"{files.case_ids[lost[0]]}.",
+            "Restore the files, or run `medloop ingest` again.",
         )
 
 
@@ -173,12 +184,12 @@ def _partial(folder: Path) -> Path:
 
 
 def _progress(folder: Path) -> Path:
-    """Not within the partial folder, which becomes the finished one."""
+    """Return the file of marks, outside the partial folder, which becomes the finished one."""
     return folder.with_name(f".{folder.name}.progress") / "done.json"
 
 
 def _resume(folder: Path, plan: list[Any]) -> list[int]:
-    """The chunks that a run with the same plan has done."""
+    """Return the chunks that an earlier run with the same plan has written."""
     if (_partial(folder) / IMAGES).is_file() and _progress(folder).is_file():
         progress = read_json(_progress(folder))
         if progress["plan"] == plan:
@@ -187,7 +198,7 @@ def _resume(folder: Path, plan: list[Any]) -> list[int]:
 
 
 def _mark(folder: Path, array: Path, plan: list[Any], done: list[int]) -> None:
-    """Note the chunks that are done, once they are on the disk."""
+    """Record the chunks that are written, once they are on the disk."""
     handle = os.open(array, os.O_WRONLY)
     try:
         os.fsync(handle)
@@ -196,22 +207,23 @@ def _mark(folder: Path, array: Path, plan: list[Any], done: list[int]) -> None:
     write_json(_progress(folder), {"plan": plan, "done": done})
 
 
-def _make_room(array: Path, shape: tuple[int, ...]) -> None:
-    """An array of no content in a fresh folder."""
+def _allocate(array: Path, shape: tuple[int, ...]) -> None:
+    """Create an empty array in a new folder."""
     shutil.rmtree(array.parent, ignore_errors=True)
     array.parent.mkdir(parents=True)
     needed, free = math.prod(shape), shutil.disk_usage(array.parent).free
     if needed > free:
         raise UserError(
-            f"the prepared images need {needed:,} bytes of disk", found=f"{free:,} free", hint="lower prepare.size"
+            f"The prepared images need {needed:,} bytes of disk space, and {free:,} are free.",
+            "Free some disk space, or lower `prepare.size`.",
         )
     np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape)
 
 
-def _put(partial: Path, folder: Path) -> None:
-    """Give the finished folder its name; wherever a kill comes, a later run ends what is left to do."""
+def _publish(partial: Path, folder: Path) -> None:
+    """Rename the finished folder; after a kill at any point, a later run completes the rest."""
     old = folder.with_name(f".{folder.name}.old")
-    # What a kill left of files that were being written.
+    # Left by a kill while files were being written.
     for path in partial.glob(".*.partial"):
         path.unlink()
     if partial != folder:

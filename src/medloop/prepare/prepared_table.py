@@ -11,12 +11,12 @@ import pandas as pd
 
 from medloop.case import VALUE_PREFIX, Row
 from medloop.prepare.table import TablePreparer
-from medloop.storage import atomic_file, atomic_folder, read_json, read_parquet, write_json
+from medloop.storage import atomic_folder, read_json, read_parquet, write_json, write_parquet
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTable:
-    """Case ids and labels beside the rows that the preparer takes."""
+    """Case ids, labels, and the rows for the preparer."""
 
     case_ids: list[str]
     labels: list[str]
@@ -26,7 +26,7 @@ class PreparedTable:
 
 
 def rows_of(table: pd.DataFrame) -> list[Row]:
-    """The rows of a manifest under the columns' own names; what is missing is None."""
+    """Return the rows of a manifest under the original column names; missing values are None."""
     names = [str(name) for name in table if str(name).startswith(VALUE_PREFIX)]
     columns = [table[name].astype(object).where(table[name].notna(), None).tolist() for name in names]
     plain = [name.removeprefix(VALUE_PREFIX) for name in names]
@@ -38,14 +38,14 @@ def write_prepared(cases: pd.DataFrame, preparer: TablePreparer, task: Mapping[s
     inputs = preparer.prepare(rows_of(cases))
     typed = {VALUE_PREFIX + name: values[:, 0] for name, values in inputs.items()}
     with atomic_folder(folder) as target:
-        with atomic_file(target / "table.parquet") as file:
-            pd.DataFrame({"case_id": cases["case_id"], "label": cases["label"], **typed}).to_parquet(file, index=False)
+        table = pd.DataFrame({"case_id": cases["case_id"], "label": cases["label"], **typed})
+        write_parquet(target / "table.parquet", table)
         write_json(target / "preparer.json", preparer.to_json())
         write_json(target / "task.json", task)
 
 
 def read_prepared(folder: Path) -> PreparedTable:
-    """What `write_prepared` stored."""
+    """Read what `write_prepared` stored."""
     table = read_parquet(folder / "table.parquet")
     return PreparedTable(
         case_ids=table["case_id"].tolist(),

@@ -1,4 +1,4 @@
-"""The recipe (`params.yaml`): what is learned and what must hold."""
+"""The recipe (`params.yaml`): what is learned, and the rules that a model has to pass."""
 
 from medloop.recipe.kinds import Kind, check_kind
 from medloop.recipe.recipe import Recipe, load_recipe

@@ -1,4 +1,4 @@
-"""The fields of the recipe that only images or only tables use."""
+"""The recipe fields that only images or only tables use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medloop.recipe.recipe import RECIPE_FILE, Recipe
 
 Kind = Literal["table", "images"]
 
-ONLY: dict[Kind, dict[str, tuple[str, ...]]] = {
+FIELDS_OF_KIND: dict[Kind, dict[str, tuple[str, ...]]] = {
     "images": {
         "data": ("image", "index", "split", "class_pattern", "patient_pattern", "phantom"),
         "audit": ("shortcut_auc", "probe_cases"),
@@ -32,18 +32,18 @@ NAMES: dict[Kind, str] = {"table": "a table", "images": "images"}
 
 
 def check_kind(recipe: Recipe, kind: Kind) -> None:
-    """Refuse what would have no effect; a default that is written out does no harm."""
+    """Refuse fields that would have no effect; a default that is written out is harmless."""
     other: Kind = "table" if kind == "images" else "images"
-    if found := list(_set_otherwise(recipe, other)):
+    if found := list(_changed_fields(recipe, other)):
         raise UserError(
-            f"{RECIPE_FILE} sets {', '.join(found)}, which only {NAMES[other]} can use",
-            found=f"data.source: {recipe.data.source}, which gives {NAMES[kind]}",
-            hint=f"remove {'it' if len(found) == 1 else 'them'} from {RECIPE_FILE}, or choose another data.source",
+            f"{RECIPE_FILE} sets {', '.join(found)}, which only {NAMES[other]} can use, "
+            f"but data.source: {recipe.data.source} provides {NAMES[kind]}.",
+            f"Remove {'it' if len(found) == 1 else 'them'} from {RECIPE_FILE}, or choose another data.source.",
         )
 
 
-def _set_otherwise(recipe: Recipe, kind: Kind) -> Iterator[str]:
-    for name, fields in ONLY[kind].items():
+def _changed_fields(recipe: Recipe, kind: Kind) -> Iterator[str]:
+    for name, fields in FIELDS_OF_KIND[kind].items():
         section = getattr(recipe, name)
         default = type(section)()
         yield from (f"{name}.{field}" for field in fields if getattr(section, field) != getattr(default, field))

@@ -1,4 +1,4 @@
-"""The whole recipe and how it is read."""
+"""The recipe as a whole, and how it is read."""
 
 from __future__ import annotations
 
@@ -41,20 +41,19 @@ class Recipe(Strict):
     gate: GateSection = GateSection()
 
     def with_values(self, section: str, **values: Any) -> Recipe:
-        """The same recipe with some values of one section replaced, checked anew."""
-        # Only what was set: a default that is written out would pass for a wish.
+        """Return a copy with some values of a section replaced and checked."""
+        # Only what was set: a default that is written out would look like a choice of the user.
         content = self.model_dump(exclude_unset=True)
         content[section] = {**content.get(section, {}), **values}
         return validated(Recipe, content, where=RECIPE_FILE)
 
 
 def load_recipe(folder: Path) -> Recipe:
-    """The recipe of the project in this folder."""
+    """Load the recipe of the project in this folder."""
     path = folder / RECIPE_FILE
     if not path.is_file():
         raise UserError(
-            f"a project must have a {RECIPE_FILE}",
-            found=f"no {RECIPE_FILE} in this folder",
-            hint="go to the project's folder, or make one with `medloop new NAME`",
+            f"There is no {RECIPE_FILE} in this folder.",
+            "Change to the project's folder, or create a project with `medloop new NAME`.",
         )
     return validated(Recipe, read_yaml(path), where=RECIPE_FILE)

@@ -1,1 +1,1 @@
-"""Versions: what was registered, what serves, and the mirror of both in MLflow."""
+"""The model store: registered versions, the one that serves, and their mirrors."""

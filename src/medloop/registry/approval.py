@@ -1,4 +1,4 @@
-"""What must hold before a version may serve or be the reference: whose verdict, against whom, and by which person."""
+"""The conditions under which a version may serve or become the reference version."""
 
 from __future__ import annotations
 
@@ -14,37 +14,36 @@ if TYPE_CHECKING:
 
 
 def check_binding(digest: str, verdict: Verdict) -> None:
-    """Raise if the verdict is on other bytes."""
+    """Raise GateRefusal if the verdict is on another bundle."""
     if digest != verdict.bundle:
         raise GateRefusal(
-            "a verdict must be on exactly these bytes",
-            found=f"a verdict on bundle {verdict.bundle[:12]}, the bundle is {digest[:12]}",
-            hint="run `medloop evaluate` and `medloop gate` on this bundle",
+            f"The verdict is on bundle {verdict.bundle[:12]}, and this is bundle {digest[:12]}.",
+            "Run `medloop evaluate` and `medloop gate` on this bundle.",
         )
 
 
 def check_up_to_date(version: Version, now: Champion | None, reference: Reference | None) -> None:
-    """Raise if the verdict compares with a champion or reference that was replaced in the meantime."""
+    """Raise GateRefusal if the verdict compares with a champion or reference version that was replaced since."""
     verdict = version.verdict
     if (
         now is None
         or now.previous == version.number
-        or not (_has(verdict, "not_worse_by") or _has(verdict, "better_by"))
+        or not (_has_limit(verdict, "not_worse_by") or _has_limit(verdict, "better_by"))
     ):
         return
     against = verdict.champion["bundle"] if verdict.champion is not None else None
     if against != now.bundle:
         raise GateRefusal(
-            "a version must have been compared with the champion that serves",
-            found=f"a comparison with {'none' if against is None else against[:12]}, and {now.bundle[:12]} serves",
-            hint="run `medloop gate` and `medloop register` again; a version that served before: "
-            "`medloop models rollback`",
+            f"The version was compared with {'no champion' if against is None else f'bundle {against[:12]}'}, "
+            f"but bundle {now.bundle[:12]} serves now.",
+            "Run `medloop gate` and `medloop register` again; to return to the previous version, run "
+            "`medloop models rollback`.",
         )
-    if reference is not None and _has(verdict, "not_worse_by"):
+    if reference is not None and _has_limit(verdict, "not_worse_by"):
         _check_compared(verdict, reference)
 
 
-def _has(verdict: Verdict, limit: str) -> bool:
+def _has_limit(verdict: Verdict, limit: str) -> bool:
     return any(rule.get(limit) is not None for rule in verdict.gate.get("rules", ()))
 
 
@@ -52,39 +51,38 @@ def _check_compared(verdict: Verdict, reference: Reference) -> None:
     compared = {one["bundle"] for one in (verdict.champion, verdict.reference) if one is not None}
     if reference.bundle not in {*compared, verdict.bundle}:
         raise GateRefusal(
-            "a version must have been compared with the reference version",
-            found=f"no comparison with version {reference.version}, bundle {reference.bundle[:12]}",
-            hint="run `medloop gate` and `medloop register` again",
+            f"The version was not compared with the reference version {reference.version} "
+            f"(bundle {reference.bundle[:12]}).",
+            "Run `medloop gate` and `medloop register` again.",
         )
 
 
 def check_second_person(version: Version, by: str) -> None:
-    """Raise if whoever registered the version also promotes it."""
-    if not _are_two(version.by, by):
+    """Raise GateRefusal if the person who registered the version also promotes it."""
+    if not _are_different_people(version.by, by):
         raise GateRefusal(
-            "a second person must promote (gate.second_person)",
-            found=f"registered by {version.by or 'nobody known'}, to be promoted by {by or 'nobody known'}",
-            hint="let somebody else run `medloop models promote`; `user` in config.yaml says who one is",
+            f"gate.second_person requires two people, but the version was registered by {version.by or 'unknown'} "
+            f"and would be promoted by {by or 'unknown'}.",
+            "Let somebody else run `medloop models promote`; `user` in config.yaml sets the name.",
         )
 
 
 def check_may_be_reference(version: Version, champion: Champion | None, by: str) -> None:
-    """Raise unless this version serves and somebody else promoted it."""
+    """Raise GateRefusal unless this version serves and somebody else promoted it."""
     if champion is None or champion.version != version.number:
-        serves = f"version {champion.version} serves" if champion else "no version serves"
+        serves = f"version {champion.version} does" if champion else "none does"
         raise GateRefusal(
-            "only the version that serves can become the reference version",
-            found=f"version {version.number}, and {serves}",
-            hint="promote it first: `medloop models promote`",
+            f"Version {version.number} does not serve ({serves}), so it cannot become the reference version.",
+            "Promote it first: `medloop models promote`.",
         )
-    if not _are_two(champion.by, by):
+    if not _are_different_people(champion.by, by):
         raise GateRefusal(
-            "a new reference version needs a second person",
-            found=f"promoted by {champion.by or 'nobody known'}, to be set by {by or 'nobody known'}",
-            hint="let somebody else run `medloop models reference`; `user` in config.yaml says who one is",
+            f"A new reference version requires two people, but the version was promoted by "
+            f"{champion.by or 'unknown'} and would be set by {by or 'unknown'}.",
+            "Let somebody else run `medloop models reference`; `user` in config.yaml sets the name.",
         )
 
 
-def _are_two(one: str, other: str) -> bool:
+def _are_different_people(one: str, other: str) -> bool:
     known = all(name.strip() and not same_person(name, "unknown") for name in (one, other))
     return known and not same_person(one, other)

@@ -1,4 +1,4 @@
-"""What `mlflow models serve` loads: the bundle through the Predictor, with nothing pickled."""
+"""The model that `mlflow models serve` loads: a bundle with its Predictor, without pickle."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ PATIENT_COLUMN = "patient"
 
 
 class PredictorModel:
-    """A bundle behind MLflow's interface: rows of a table, or a column `image` of files, as bytes or in base64."""
+    """A bundle with MLflow's interface: rows of a table, or a column `image` of files as bytes or base64."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
 
     def predict(self, frame: Any, params: Any = None) -> Sequence[dict[str, Any]]:  # noqa: ARG002 - MLflow's signature
-        """One answer a row of the frame."""
+        """Return a prediction for each row of the frame."""
         if self.predictor.needs_patients:
-            return self._of_patients(frame)
+            return self._predict_patients(frame)
         if self.predictor.meta["preparer"]["kind"] == "image":
-            return [self._of_image(data) for data in _images(frame)]
+            return [self._predict_image(data) for data in _images(frame)]
         rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-        return [_told(answer) for answer in self.predictor.predict(rows)]
+        return [_to_row(answer) for answer in self.predictor.predict(rows)]
 
-    def _of_image(self, data: Any) -> dict[str, Any]:
-        """A file that cannot be read is told in its own row, so that the others are answered."""
-        return self._of_patient([data])
+    def _predict_image(self, data: Any) -> dict[str, Any]:
+        """Return the prediction for an image; an unreadable one is reported in its row, so that the others succeed."""
+        return self._predict_patient([data])
 
-    def _of_patients(self, frame: Any) -> Sequence[dict[str, Any]]:
-        """The patient's answer in the row of each slice."""
+    def _predict_patients(self, frame: Any) -> Sequence[dict[str, Any]]:
+        """Return the prediction of the patient in the row of each slice."""
         if PATIENT_COLUMN not in frame or frame[PATIENT_COLUMN].isna().any():
-            raise needs_patients(len(frame), hint=f"name the patient of each image in a column `{PATIENT_COLUMN}`")
+            raise needs_patients(len(frame), hint=f"Name the patient of each image in a column `{PATIENT_COLUMN}`.")
         images, patients = _images(frame.drop(columns=PATIENT_COLUMN)), list(frame[PATIENT_COLUMN])
         slices = slices_of(patients)
-        answers = {one: self._of_patient([images[row] for row in rows]) for one, rows in slices.items()}
+        answers = {one: self._predict_patient([images[row] for row in rows]) for one, rows in slices.items()}
         return [answers[patient] for patient in patients]
 
-    def _of_patient(self, images: Sequence[Any]) -> dict[str, Any]:
+    def _predict_patient(self, images: Sequence[Any]) -> dict[str, Any]:
         try:
-            slices = [_bytes(data) for data in images]
-            return _told(self.predictor.predict(slices, patients=[0] * len(slices))[0])
+            slices = [_decode_base64(data) for data in images]
+            return _to_row(self.predictor.predict(slices, patients=[0] * len(slices))[0])
         except RejectedInput as error:
             nothing = dict.fromkeys(self.predictor.decider.classes)
-            return {"label": None, "abstained": True, "reason": f"{error.must}: {error.found}", **nothing}
+            return {"label": None, "abstained": True, "reason": error.problem, **nothing}
 
 
-def _told(answer: Prediction) -> dict[str, Any]:
+def _to_row(answer: Prediction) -> dict[str, Any]:
     return {"label": answer.label, "abstained": answer.abstained, "reason": answer.reason, **answer.probabilities}
 
 
@@ -62,21 +62,20 @@ def _images(frame: Any) -> list[Any]:
     columns = list(frame.columns)
     if IMAGE_COLUMN not in columns and len(columns) != 1:
         raise RejectedInput(
-            f"an image model needs a column `{IMAGE_COLUMN}`",
-            found=f"{len(columns)} columns",
-            hint="send files as bytes or in base64",
+            f"The {len(columns)} columns do not include `{IMAGE_COLUMN}`, which an image model needs.",
+            "Send files as bytes or base64 in this column.",
         )
     return list(frame[IMAGE_COLUMN if IMAGE_COLUMN in columns else columns[0]])
 
 
-def _bytes(data: Any) -> bytes:
+def _decode_base64(data: Any) -> bytes:
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
         raise RejectedInput(
-            "an image must be bytes or base64", found=type(data).__name__, hint="encode the file in base64"
+            f"An image is neither bytes nor base64 but {type(data).__name__}.", "Encode the file in base64."
         ) from error
 
 

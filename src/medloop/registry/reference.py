@@ -1,4 +1,4 @@
-"""The reference version: the first approved one, which every later version is compared with beside the champion."""
+"""The reference version: the first approved one; later versions are compared with it and with the champion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REFERENCE = "reference.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The version that no later one may be worse than by more than the margin, since when, and who set it."""
+    """The version to which later ones are non-inferior by the margin, the time since when, and who set it."""
 
     version: int
     bundle: str
@@ -24,7 +24,7 @@ class Reference:
 
 
 def first_approved(versions: Iterable[Version], champion: Champion) -> Reference | None:
-    """The first version that served, as far as the store of an older medloop tells."""
+    """Return the first version that served, as far as the store of an older medloop shows."""
     known = list(versions)
     served = {champion.version, champion.previous}
     served |= {one.verdict.champion.get("version") for one in known if one.verdict.champion is not None}
@@ -35,5 +35,5 @@ def first_approved(versions: Iterable[Version], champion: Champion) -> Reference
 
 
 def _served_at_once(verdict: Verdict) -> bool:
-    """Whether it was promoted when it was registered."""
+    """Return whether the version was promoted on registration."""
     return verdict.passed and not verdict.smoke and not verdict.gate.get("second_person")

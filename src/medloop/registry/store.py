@@ -1,37 +1,36 @@
-"""The model store: numbered, immutable versions and one pointer that says which of them serves."""
+"""The model store: numbered, immutable versions, and a pointer to the one that serves."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from medloop.bundle import files
-from medloop.bundle.probe import check_works
+from medloop.bundle.verify.probe import check_works
 from medloop.case import Verdict
 from medloop.errors import BrokenBundle, GateRefusal, UserError
 from medloop.registry.approval import check_binding, check_may_be_reference, check_second_person, check_up_to_date
 from medloop.registry.contents import (
     RESTORE,
     add_number,
-    copies_of,
-    describe,
-    numbers_in,
-    problems_of,
-    version_in,
+    find_copies,
+    find_problems,
+    read_version,
+    version_numbers,
+    write_description,
 )
 from medloop.registry.pointer import (
     METADATA,
     POINTER,
     OlderPointer,
-    champion_in,
     is_older,
     next_counter,
+    parse_champion,
+    parse_reference,
     recorded_champion,
-    reference_in,
     refuse_older,
     write_copies,
 )
@@ -47,23 +46,24 @@ from medloop.registry.signing import (
 from medloop.registry.verdicts import is_same_decision, read_verdict, write_verdict
 from medloop.registry.version import Champion, Numbered, Version
 from medloop.storage import atomic_folder, file_lock, write_json
+from medloop.times import utc_now_seconds
 
-__all__ = ["Champion", "ModelStore", "Numbered", "OlderPointer", "Version", "champion_in", "read_verdict"]
+__all__ = ["Champion", "ModelStore", "Numbered", "OlderPointer", "Version", "parse_champion", "read_verdict"]
 __all__ += ["POINTER", "RESTORE", "refuse_older", "write_verdict"]
 
-# Where a store is followed from afar, as a copy has not all versions.
+# Names the challenger in a copy, which does not have all versions.
 CHALLENGER = "challenger.json"
-# What a version that is not as it should be makes its readers raise.
+# The errors that reading a damaged version can raise.
 BROKEN = (UserError, OSError, ValueError, TypeError, LookupError)
 
 
 class ModelStore:
-    """The folder of versions; every change is made under one lock.
+    """A folder of versions; every change is made under a lock.
 
-    With a public key, only versions that were signed with the private one may be promoted or loaded.
+    With `verify_key`, only versions signed with its private key can be promoted or loaded.
     """
 
-    # How often whoever follows the pointer looks at it, unless the settings say.
+    # How often services check the pointer, unless the settings define it.
     watch_seconds = 1.0
 
     def __init__(self, folder: Path, *, verify_key: Path | None = None) -> None:
@@ -72,37 +72,37 @@ class ModelStore:
         self.verify_key = verify_key
 
     def versions(self) -> Iterator[Version]:
-        """All versions, oldest first."""
-        yield from (self.version(number) for number in numbers_in(self.versions_folder))
+        """Yield all versions, oldest first."""
+        yield from (self.version(number) for number in version_numbers(self.versions_folder))
 
     def version(self, number: int) -> Version:
-        """One version by its number."""
+        """Return a version by its number."""
         folder = self.versions_folder / str(number)
         if not folder.is_dir():
-            found = f"version {number} of {', '.join(map(str, numbers_in(self.versions_folder))) or 'none'}"
-            raise UserError("a version must be registered", found=found, hint="see `medloop models list`")
-        return version_in(folder, number)
+            known = ", ".join(map(str, version_numbers(self.versions_folder))) or "no versions"
+            raise UserError(f"There is no version {number}; the store has {known}.", "See `medloop models list`.")
+        return read_version(folder, number)
 
     def bundle(self, number: int) -> Path:
-        """The bundle of a version, its signature checked where one is demanded; the Predictor checks its bytes."""
+        """Return the bundle of a version after checking its signature, if required; the Predictor checks its hash."""
         version = self.version(number)
         self._check_version_signed(version)
         return version.folder / "bundle"
 
-    def find(self, bundle: str, *, version: str) -> Path | None:  # noqa: ARG002 - for stores that must fetch it
-        """The folder of exactly this bundle; `version` is the name that it served under."""
+    def find(self, bundle: str, *, version: str) -> Path | None:  # noqa: ARG002 - used by stores that download it
+        """Return the folder of exactly this bundle, or None; `version` is the version that it served as."""
         return next((one.folder / "bundle" for one in self.versions() if one.bundle == bundle), None)
 
     def champion(self) -> Champion | None:
-        """What serves now, or an error where the pointer does not say it."""
+        """Return the version that serves, or raise an error if the pointer is damaged."""
         try:
-            return champion_in((self.folder / POINTER).read_bytes())
+            return parse_champion((self.folder / POINTER).read_bytes())
         except FileNotFoundError:
             return None
 
     def reference(self) -> Reference | None:
-        """The version that every later one is held against; none before the first promotion."""
-        champion, _ = self._settled()
+        """Return the reference version, or None before the first promotion."""
+        champion, _ = self._current_champion()
         if champion is None and not (self.folder / POINTER).is_file():
             return None
         stored = self._stored_reference()
@@ -111,35 +111,35 @@ class ModelStore:
         return first_approved(self.versions(), champion)
 
     def pointer(self) -> bytes | None:
-        """The bytes that change when another version serves."""
+        """Return the content of the pointer, which changes with every promotion, or None."""
         try:
             return (self.folder / POINTER).read_bytes()
         except FileNotFoundError:
             return None
 
-    def bring(self, champion: Champion) -> Path:
-        """The bundle of what the pointer names, on this machine; where signatures are demanded, all that it needs."""
+    def fetch_bundle(self, champion: Champion) -> Path:
+        """Return the bundle that the pointer names, after all checks if signatures are required."""
         version = self.version(champion.version)
         if self.verify_key is not None:
             self._check_may_serve(version)
         return version.folder / "bundle"
 
-    def keep(self, champion: Champion) -> None:
-        """Told of what was loaded; here there is nothing to remember."""
+    def remember(self, champion: Champion) -> None:
+        """Note what was loaded; nothing to do here."""
 
-    def kept(self) -> Champion | None:
-        """What to serve where the pointer is damaged or older than the last promotion."""
-        champion, wrong = self._settled()
+    def fallback_champion(self) -> Champion | None:
+        """Return what to serve if the pointer is damaged or older than the last promotion, else None."""
+        champion, wrong = self._current_champion()
         return champion if wrong else None
 
     def check_changeable(self) -> None:
-        """Raises where versions must not be changed; here they may."""
+        """Raise an error if the store is read-only; this one is not."""
 
     def follow_challenger(self) -> None:
-        """Told now and then by whoever shadows; here every version is at hand."""
+        """Update the challenger; nothing to do here."""
 
     def challenger(self) -> Version | None:
-        """The newest version that passed the gate, came after the champion and has not served; it may shadow it."""
+        """Return the newest version after the champion that passed the gate and has not served, or None."""
         now = self.champion()
         newer = [one for one in self.versions() if one.may_shadow and (now is None or one.number > now.version)]
         return newer[-1] if newer and (now is None or newer[-1].number != now.previous) else None
@@ -147,7 +147,7 @@ class ModelStore:
     def register(
         self, bundle: Path, report: Path, verdict: Verdict, *, by: str = "", key: Path | None = None
     ) -> Version:
-        """A new version of exactly these bytes, signed with the key if there is one; once for each decision on them."""
+        """Register a bundle as a new version, signed with the key if there is one; once for each verdict on it."""
         digest = check_works(bundle)
         check_binding(digest, verdict)
         with self._locked():
@@ -163,40 +163,38 @@ class ModelStore:
                 write_verdict(verdict, target / "verdict.json")
                 if key is not None:
                     sign_bundle(target / "bundle", target / SIGNATURE, key=key)
-                describe(target, number=number, bundle=digest, created=_now(), by=by)
+                write_description(target, number=number, bundle=digest, created=utc_now_seconds(), by=by)
                 if key is not None:
                     sign_version(target, key=key)
         return self.version(number)
 
     def promote(self, number: int, *, by: str, second_person: bool = False) -> Champion:
-        """Let this version serve, if the gate passed exactly these bytes, against the champion that serves now."""
+        """Make this version the champion, if the gate passed this bundle against the current champion."""
         with self._locked():
             version = self.version(number)
             self._check_may_serve(version)
             self._repair()
-            now, _ = self._settled()
+            now, _ = self._current_champion()
             if now is not None and now.version == number:
                 return now
             check_up_to_date(version, now, self.reference())
             if second_person or version.verdict.gate.get("second_person"):
                 check_second_person(version, by)
-            return self._point(version, previous=now.version if now else None, by=by)
+            return self._set_champion(version, previous=now.version if now else None, by=by)
 
     def rollback(self, *, by: str) -> Champion:
-        """Let the version serve that served before."""
+        """Make the previous version the champion again."""
         with self._locked():
             self._repair()
             now = self.champion()
             if now is None or now.previous is None:
-                raise UserError(
-                    "a rollback needs a version that served before", found="none", hint="see `medloop models list`"
-                )
+                raise UserError("There is no previous version to roll back to.", "See `medloop models list`.")
             version = self.version(now.previous)
             self._check_may_serve(version)
-            return self._point(version, previous=now.version, by=by)
+            return self._set_champion(version, previous=now.version, by=by)
 
     def set_reference(self, number: int, *, by: str) -> Reference:
-        """Let this version be the one that later ones are held against; a second person must do it."""
+        """Make this version the reference version; this takes a second person."""
         with self._locked():
             self._repair()
             version, now = self.version(number), self.reference()
@@ -204,83 +202,85 @@ class ModelStore:
                 return now
             check_may_be_reference(version, self.champion(), by)
             self._check_may_serve(version)
-            return self._refer(Reference(version=number, bundle=version.bundle, since=_now(), by=by))
+            return self._write_reference(
+                Reference(version=number, bundle=version.bundle, since=utc_now_seconds(), by=by)
+            )
 
     def migrate(self) -> Reference | None:
-        """Write down the reference version where an older medloop did not; it is returned where it was written."""
+        """Record the reference version if an older medloop did not, and return it if it was recorded."""
         with self._locked():
             reference = self.reference()
             if reference is None or self._stored_reference() is not None:
                 return None
-            return self._refer(reference)
+            return self._write_reference(reference)
 
     def sign_anew(self, *, key: Path | None) -> tuple[list[int], list[str]]:
-        """Sign the versions of which an older medloop signed just the bundle: those signed, and why others were not."""
-        signed, left = [], []
+        """Sign versions of which only the bundle is signed; return those signed, and why others were not."""
+        signed, not_signed = [], []
         with self._locked():
             for version in self.versions():
                 folder = version.folder
                 if (folder / VERSION_SIGNATURE).is_file() or not (folder / SIGNATURE).is_file():
                     continue
                 if key is None or self.verify_key is None:
-                    left.append(f"version {version.number}: signing.key and signing.verify_key must both be set")
-                elif problems := self._signature_problems(version, of_bundle=True) or problems_of(version):
-                    left += problems
-                elif copies := copies_of(version, self.versions()):
-                    left += copies
+                    not_signed.append(f"version {version.number}: signing.key and signing.verify_key are not both set")
+                elif problems := self._signature_problems(version, of_bundle=True) or find_problems(version):
+                    not_signed += problems
+                elif copies := find_copies(version, self.versions()):
+                    not_signed += copies
                 else:
                     add_number(version)
                     sign_version(folder, key=key)
                     signed.append(version.number)
-        return signed, left
+        return signed, not_signed
 
     def check_signed(self, bundle: Path) -> None:
-        """Raises where signatures are demanded and none that fits lies beside the bundle's folder."""
+        """Raise BrokenBundle if signatures are required and the bundle has no valid one next to its folder."""
         if self.verify_key is not None:
             check_signature(bundle, bundle.parent / SIGNATURE, key=self.verify_key)
 
     def repair(self) -> str:
-        """Write a pointer that is damaged or older than the last promotion anew; the words say what was done."""
+        """Rewrite a pointer that is damaged or older than the last promotion, and return what was done."""
         with self._locked():
             return self._repair()
 
     def verify(self) -> list[str]:
-        """What is wrong with the store; the pointer and its mirrors are repaired on the way."""
+        """Repair the pointer and its copies, and return the problems of the store."""
         with self._locked():
             self._repair()
             readable, unreadable = self._readable()
             problems = [problem for version in readable for problem in self._problems(version)]
             problems += unreadable.values()
-            champion, wrong = self._settled()
+            champion, wrong = self._current_champion()
             if wrong:
                 return [*problems, wrong]
             if champion is not None and champion.version not in unreadable:
                 version = self.version(champion.version)
                 if version.bundle != champion.bundle:
-                    problems.append(f"{POINTER} names other bytes than version {champion.version} has")
+                    problems.append(f"{POINTER} names another bundle than that of version {champion.version}")
                 problems += self._reference_problems()
                 write_copies(self.folder, version, champion)
         return problems
 
     def _readable(self) -> tuple[list[Version], dict[int, str]]:
-        """The versions that can be read, and why others cannot."""
+        """Return the readable versions, and why others are not."""
         readable, unreadable = [], {}
-        for number in numbers_in(self.versions_folder):
+        for number in version_numbers(self.versions_folder):
             try:
                 readable.append(self.version(number))
             except BrokenBundle as error:
-                unreadable[number] = error.found
+                unreadable[number] = error.problem.removesuffix(".")
         return readable, unreadable
 
-    def _settled(self) -> tuple[Champion | None, str]:
-        """What serves as far as the store tells, and what is wrong with the pointer."""
+    def _current_champion(self) -> tuple[Champion | None, str]:
+        """Return the champion as far as it is known, and what is wrong with the pointer."""
         known = recorded_champion(self.folder)
         try:
             champion = self.champion()
         except UserError:
             if known is not None and self._may_serve(known):
                 return known, f"{POINTER} is damaged"
-            return None, f"{POINTER} is damaged, and {METADATA} does not tell which version served; promote one"
+            return None, f"{POINTER} is damaged, and {METADATA} does not name the version that served; promote one"
         if champion is not None and known is not None and is_older(champion, known) and self._may_serve(known):
             return known, f"{POINTER} is older than the last promotion"
         return champion, ""
@@ -294,27 +294,27 @@ class ModelStore:
         return version.bundle == champion.bundle
 
     def _repair(self) -> str:
-        champion, wrong = self._settled()
+        champion, wrong = self._current_champion()
         if not wrong or champion is None:
             return wrong
         repaired = replace(champion, counter=next_counter(champion))
         write_json(self.folder / POINTER, asdict(repaired))
         write_copies(self.folder, self.version(repaired.version), repaired)
-        return f"{wrong}; it was written anew from {METADATA}: version {repaired.version} serves"
+        return f"{wrong}; it was restored from {METADATA}: version {repaired.version} serves"
 
     def _reference_problems(self) -> list[str]:
-        """What is wrong with the reference version; where none is written down, the one that holds is."""
+        """Return what is wrong with the reference version; it is recorded if it was not."""
         try:
             reference = self.reference()
             if reference is not None and self._stored_reference() is None:
-                self._refer(reference)
+                self._write_reference(reference)
             if reference is None:
                 return []
             version = self.version(reference.version)
         except UserError as error:
-            return [f"{REFERENCE}: {error.found}"]
+            return [f"{REFERENCE}: {error.problem.removesuffix('.')}"]
         if version.bundle != reference.bundle:
-            return [f"{REFERENCE} names other bytes than version {reference.version} has"]
+            return [f"{REFERENCE} names another bundle than that of version {reference.version}"]
         return [] if version.verdict.passed else [f"{REFERENCE} names version {reference.version}, which was refused"]
 
     def _stored_reference(self) -> Reference | None:
@@ -322,9 +322,9 @@ class ModelStore:
             content = (self.folder / REFERENCE).read_bytes()
         except FileNotFoundError:
             return None
-        return reference_in(content)
+        return parse_reference(content)
 
-    def _refer(self, reference: Reference) -> Reference:
+    def _write_reference(self, reference: Reference) -> Reference:
         write_json(self.folder / REFERENCE, asdict(reference))
         return reference
 
@@ -334,17 +334,17 @@ class ModelStore:
         return file_lock(self.folder / ".lock")
 
     def _check_may_serve(self, version: Version) -> None:
-        if problems := problems_of(version):
-            raise BrokenBundle("a version must be as it was registered", found="; ".join(problems), hint=RESTORE)
+        if problems := find_problems(version):
+            raise BrokenBundle(f"The version is damaged ({'; '.join(problems)}).", RESTORE)
         self._check_version_signed(version)
         check_binding(version.bundle, version.verdict)
         edition = files.read_meta(version.folder / "bundle")["edition"]
         if not version.verdict.passed or version.verdict.smoke or edition != version.verdict.edition:
             failed = [str(rule) for rule in version.verdict.rules if not rule.passed]
+            failed = failed or ["a smoke run" if version.verdict.smoke else "the verdict is on another edition"]
             raise GateRefusal(
-                "only a version that passed the gate may serve",
-                found="; ".join(failed) or "a verdict on another edition",
-                hint="mend what the gate names and train again; the rules are in params.yaml, section gate",
+                f"Version {version.number} did not pass the gate: {'; '.join(failed)}.",
+                "Fix what the gate reports and train again; its rules are in params.yaml, section gate.",
             )
         check_works(version.folder / "bundle")
 
@@ -353,10 +353,10 @@ class ModelStore:
             check_version_signature(version, key=self.verify_key)
 
     def _problems(self, version: Version) -> list[str]:
-        """What differs from what was registered, and from what was signed."""
-        if problems := problems_of(version):
+        """Return how a version differs from what was registered and signed."""
+        if problems := find_problems(version):
             return problems
-        champion, _ = self._settled()
+        champion, _ = self._current_champion()
         is_needed = champion is not None and champion.version == version.number
         if is_needed or any((version.folder / name).is_file() for name in (SIGNATURE, VERSION_SIGNATURE)):
             return self._signature_problems(version)
@@ -366,28 +366,26 @@ class ModelStore:
         try:
             self.check_signed(version.folder / "bundle") if of_bundle else self._check_version_signed(version)
         except BrokenBundle as error:
-            return [f"version {version.number}: {error.found}"]
+            return [f"version {version.number}: {error.problem.removesuffix('.')}"]
         return []
 
-    def _point(self, version: Version, *, previous: int | None, by: str) -> Champion:
-        before = (recorded_champion(self.folder), self._settled()[0])
+    def _set_champion(self, version: Version, *, previous: int | None, by: str) -> Champion:
+        before = (recorded_champion(self.folder), self._current_champion()[0])
         champion = Champion(
             version=version.number,
             bundle=version.bundle,
             previous=previous,
-            promoted=_now(),
+            promoted=utc_now_seconds(),
             by=by,
             counter=next_counter(*before),
         )
         if not (self.folder / POINTER).is_file():
-            # Nothing was approved before: what a kill may have left of a reference does not count.
-            self._refer(Reference(version=version.number, bundle=version.bundle, since=champion.promoted, by=by))
+            # Nothing was approved before: a reference left by a killed process does not count.
+            self._write_reference(
+                Reference(version=version.number, bundle=version.bundle, since=champion.promoted, by=by)
+            )
         elif not (self.folder / REFERENCE).is_file() and (first := self.reference()) is not None:
-            self._refer(first)
+            self._write_reference(first)
         write_json(self.folder / POINTER, asdict(champion))
         write_copies(self.folder, version, champion)
         return champion
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The gate's decision as a file, and when two decisions are the same."""
+"""The verdict of the gate: its file, and when two verdicts are the same."""
 
 from __future__ import annotations
 
@@ -8,34 +8,32 @@ from typing import Any
 
 from medloop.case import RuleOutcome, Verdict
 from medloop.errors import GateRefusal, UserError
-from medloop.registry.shapes import is_as_declared
+from medloop.registry.version import has_declared_types
 from medloop.storage import read_json, write_json
 
 
 def write_verdict(verdict: Verdict, path: Path) -> None:
-    """Store the gate's decision."""
+    """Write the verdict to a file."""
     write_json(path, asdict(verdict))
 
 
 def read_verdict(path: Path) -> Verdict:
-    """The gate's decision, or an error that says how to get one."""
+    """Read the verdict, or raise an error that says how to obtain one."""
     if not path.is_file():
-        raise GateRefusal("a model needs the gate's verdict", found="none", hint="run `medloop gate`")
+        raise GateRefusal("There is no verdict on this model.", "Run `medloop gate`.")
     content = read_json(path)
     try:
         rules, warnings = tuple(RuleOutcome(**rule) for rule in content["rules"]), tuple(content.get("warnings", ()))
         verdict = Verdict(**{**content, "rules": rules, "warnings": warnings})
     except (TypeError, LookupError, AttributeError):
         verdict = None
-    if verdict is None or not is_as_declared(verdict):
-        raise UserError(
-            f"{path.name} does not hold the gate's decision", found="something else", hint="run `medloop gate`"
-        )
+    if verdict is None or not has_declared_types(verdict):
+        raise UserError(f"{path.name} does not hold a verdict.", "Run `medloop gate`.")
     return verdict
 
 
 def is_same_decision(first: Verdict, second: Verdict) -> bool:
-    """Whether two verdicts decide the same by the same rules, against the same champion; latencies vary."""
+    """Return whether two verdicts agree on rules, champion and decision; latencies may differ."""
     return _decision(first) == _decision(second)
 
 

@@ -1,1 +1,1 @@
-"""`medloop new`: a project folder from one template."""
+"""`medloop new`: a new project from a template."""

@@ -1,4 +1,4 @@
-"""The application: every route, behind one guard."""
+"""The FastAPI application: all routes, access control, error handlers and middleware."""
 
 from __future__ import annotations
 
@@ -6,45 +6,29 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medloop import __version__
-from medloop.serve import docs, errors
-from medloop.serve.champion import Watcher
-from medloop.serve.corrections import corrections
-from medloop.serve.guard import Guard
-from medloop.serve.home import web
+from medloop.registry.follow import ChampionWatcher
+from medloop.serve.api import corrections, docs, health, home, models, predictions, results
+from medloop.serve.api.route import SCHEMES, admit
+from medloop.serve.api.schemas import CorrectBody, ReviewBody
+from medloop.serve.http import errors
+from medloop.serve.http.guard import Guard
 from medloop.serve.lifecycle import running
-from medloop.serve.predictions import hot, past
-from medloop.serve.routes import SCHEMES
 from medloop.serve.service import Service
-from medloop.serve.shortcut import Shortcut
-from medloop.serve.stored import stored
-from medloop.serve.tracing import open_tracing
-from medloop.serve.versions import versions
-from medloop.serve.watching import watching
+from medloop.serve.telemetry.tracing import open_tracing
+
+# In the order of the OpenAPI document.
+ROUTERS = (predictions.router, corrections.router, models.router, results.router, health.router, home.web)
 
 
-class Application(FastAPI):
-    """FastAPI behind layers of ours; its own take their time, and what is asked most does not come to them."""
-
-    outermost: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self
-        await self.outermost(scope, receive, send)
-
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As FastAPI would."""
-        await super().__call__(scope, receive, send)
-
-
-def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher: Watcher | None = None) -> Application:
-    """The application of one process; it closes the service when it ends. Without `hosts` any name is taken."""
-
+def create_app(
+    service: Service, *, hosts: Iterable[str] | None = None, watcher: ChampionWatcher | None = None
+) -> FastAPI:
+    """Return the application of one process, which closes the service when it ends; no `hosts` means any."""
     limits = service.settings.serve
     tracing = open_tracing(limits.otlp)
 
@@ -54,7 +38,7 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher:
             async with running(service, watcher):
                 yield
 
-    app = Application(
+    app = FastAPI(
         title="medloop",
         version=__version__,
         docs_url=None,
@@ -62,23 +46,25 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher:
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        # What FastAPI would send by itself holds the words of errors, and so a patient's data.
+        dependencies=[Depends(admit)],
+        # FastAPI's own telemetry contains the messages of errors, and so may contain patient data.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service, app.state.tracing = service, tracing
-    for router in (hot, past, corrections, versions, stored, watching, web):
+    for router in ROUTERS:
         app.include_router(router)
     docs.install(app)
     errors.install(app)
-    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    layers: ASGIApp = Shortcut(app.answer, routes=hot.routes)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     if limits.origins:
-        layers = CORSMiddleware(
-            layers, allow_origins=list(limits.origins), allow_methods=["GET", "POST"], allow_headers=["*"]
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(limits.origins), allow_methods=["GET", "POST"], allow_headers=["*"]
         )
-    app.outermost = Guard(
-        layers,
-        measures=service.measures,
+    # Added last, so that it is the outermost.
+    app.add_middleware(
+        Guard,
+        metrics=service.metrics,
+        bodies=service.bodies,
         hosts=hosts,
         origins=limits.origins,
         log_requests=limits.log_requests,
@@ -87,9 +73,12 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None, watcher:
     return app
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        document.setdefault("components", {})["securitySchemes"] = SCHEMES
+        components = document.setdefault("components", {})
+        components["securitySchemes"] = SCHEMES
+        # FastAPI does not find the models that a dependency reads.
+        components["schemas"] |= {model.__name__: model.model_json_schema() for model in (CorrectBody, ReviewBody)}
         app.openapi_schema = document
     return app.openapi_schema

@@ -1,4 +1,4 @@
-"""What runs beside the requests: following the champion, and an end in order."""
+"""What runs next to the requests: following the champion, updating the gauges, and an orderly shutdown."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from medloop.errors import BrokenBundle
-from medloop.serve.champion import Serving, Watcher
+from medloop.registry.follow import ChampionWatcher, LoadedModel
 from medloop.serve.service import Service
 
 log = logging.getLogger("medloop.serve")
 
-SHOW_SECONDS = 1.0
+GAUGE_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def running(service: Service, watcher: Watcher | None) -> AsyncIterator[None]:
-    """Follows the champion until the last request is answered, then writes down what is left."""
-    service.note("start", _what_serves(service))
-    beside = [asyncio.create_task(_follow(service, watcher))] if watcher else []
-    if service.measures.folder is not None:
-        beside.append(asyncio.create_task(_show(service)))
+async def running(service: Service, watcher: ChampionWatcher | None) -> AsyncIterator[None]:
+    """Follow the champion until the last request is answered, then store what is left."""
+    service.note("start", _active_version(service))
+    tasks = [asyncio.create_task(_follow(service, watcher))] if watcher else []
+    if service.metrics.folder is not None:
+        tasks.append(asyncio.create_task(_update_gauges(service)))
     try:
         yield
     finally:
-        for task in beside:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
-        service.note("stop", _what_serves(service))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        service.note("stop", _active_version(service))
         await asyncio.to_thread(service.close)
 
 
-async def _follow(service: Service, watcher: Watcher) -> None:
-    look = partial(watcher.look, take=partial(take, service), refuse=partial(refuse, service))
+async def _follow(service: Service, watcher: ChampionWatcher) -> None:
+    look = partial(watcher.check, activate=partial(activate, service), refuse=partial(keep_previous, service))
     while True:
-        await asyncio.sleep(service.settings.serve.watch_seconds or watcher.seconds)
+        await asyncio.sleep(service.settings.serve.watch_seconds or watcher.watch_seconds)
         try:
             await asyncio.to_thread(look, service.serving)
-        except Exception as error:  # noqa: BLE001 - whatever a new version does, the old one goes on
+        except Exception as error:  # noqa: BLE001 - a new version must not stop the active one
             log.error("the champion cannot be followed", extra={"kind": type(error).__name__})  # noqa: TRY400
 
 
-async def _show(service: Service) -> None:
-    """Whichever process is asked for the figures must find those of this one."""
+async def _update_gauges(service: Service) -> None:
+    """Update the gauges regularly, since another process may be asked for those of this one."""
     while True:
-        service.show()
-        await asyncio.sleep(SHOW_SECONDS)
+        service.update_gauges()
+        await asyncio.sleep(GAUGE_SECONDS)
 
 
-def _what_serves(service: Service) -> dict[str, str]:
+def _active_version(service: Service) -> dict[str, str]:
     try:
         predictor = service.serving.predictor
     except BrokenBundle:
@@ -59,17 +59,17 @@ def _what_serves(service: Service) -> dict[str, str]:
     return {"version": predictor.version, "bundle": predictor.hash}
 
 
-def take(service: Service, serving: Serving) -> None:
-    """Another version answers from now on."""
-    predictor = serving.predictor
-    service.take(serving)
-    service.measures.swaps.labels("taken").inc()
-    service.note("swap", _what_serves(service))
-    log.info("another version serves", extra={"version": predictor.version, "bundle": predictor.hash[:12]})
+def activate(service: Service, model: LoadedModel) -> None:
+    """Switch to another version, and record that."""
+    predictor = model.predictor
+    service.activate(model)
+    service.metrics.swaps.labels("taken").inc()
+    service.note("swap", _active_version(service))
+    log.info("switched to another version", extra={"version": predictor.version, "bundle": predictor.hash[:12]})
 
 
-def refuse(service: Service, version: str, kind: str) -> None:
-    """A version that cannot be loaded leaves the old one serving."""
-    service.measures.swaps.labels("refused").inc()
+def keep_previous(service: Service, version: str, kind: str) -> None:
+    """Record that a version could not be loaded; the previous one stays active."""
+    service.metrics.swaps.labels("refused").inc()
     service.note("swap", {"version": version, "found": kind})
-    log.error("a version cannot be loaded; the old one goes on", extra={"version": version, "kind": kind})
+    log.error("a version cannot be loaded; the previous one stays active", extra={"version": version, "kind": kind})

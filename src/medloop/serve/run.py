@@ -1,4 +1,4 @@
-"""Starting the service: which bundle, which address, how many processes."""
+"""Start the service: bind the address, load the model, run one or several processes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from medloop.cores import cores
 from medloop.errors import UserError
 from medloop.feedback import open_feedback
-from medloop.feedback.records import now
+from medloop.registry.follow import ChampionWatcher, LoadedModel, load_model
 from medloop.registry.mirror import open_store
 from medloop.registry.store import ModelStore
-from medloop.serve.champion import Serving, Watcher, load_serving
 from medloop.settings import Settings
+from medloop.times import utc_now
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("medloop.serve")
 
 KEEP_ALIVE_SECONDS = 30
-# What a worker may take beyond its drain before it is ended whatever it does.
-END_SECONDS = 5
+# How long a worker may take beyond serve.drain_seconds before it is killed.
+KILL_SECONDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What each process of the service needs to know."""
+    """What each process of the service needs."""
 
     settings: Settings
     folder: Path
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def store(self) -> ModelStore:
-        """The model store to follow where no bundle is given."""
+        """Return the model store to follow if no bundle is given."""
         return open_store(self.settings, self.folder)
 
 
@@ -66,43 +66,45 @@ def run_service(
     auth: bool | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve until interrupted; `say` is told where, port 0 standing for any that is free."""
-    given = {"host": host, "port": port, "workers": workers, "auth": auth}
-    serve = settings.serve.model_copy(update={name: value for name, value in given.items() if value is not None})
+    """Serve until interrupted; `say` receives the address, and port 0 means any free port."""
+    options = {"host": host, "port": port, "workers": workers, "auth": auth}
+    serve = settings.serve.model_copy(update={name: value for name, value in options.items() if value is not None})
     if not serve.auth:
-        check_address(serve.host)
+        check_is_local(serve.host)
     plan = Plan(settings=settings.model_copy(update={"serve": serve}), folder=folder, bundle=bundle)
     with bind(serve.host, serve.port) as listener:
         app = build_app(plan)
         service: Service = app.state.service
         start_listening(listener)
-        say(f"serving {service.serving.predictor.meta['name']} on {address_of(listener)} (/docs; Ctrl-C ends it)")
+        say(
+            f"Serving {service.serving.predictor.meta['name']} on {address_of(listener)} (see /docs; stop with Ctrl-C)."
+        )
         if serve.auth:
-            _tell_of_keys(service.feedback.keys, say)
+            _announce_keys(service.feedback.keys, say)
         _serve(plan, app, listener)
 
 
-def _tell_of_keys(keys: Keys, say: Callable[[str], None]) -> None:
-    """Make the first key, which nobody could use if the service did not listen by now, or say how to get one."""
+def _announce_keys(keys: Keys, say: Callable[[str], None]) -> None:
+    """Create and show the first admin key, now that the service listens, or say how to create one."""
     if secret := keys.first_admin():
-        say(f"the first admin key, shown this once: {secret}")
-        say("in a browser: any name, and the key as the password; more keys: `medloop keys create`")
-    elif not any(key.is_valid(at=now()) for key in keys.list()):
-        say("no key is valid, so nobody is let in; make one: `medloop keys create NAME --role admin`")
+        say(f"First admin key, shown only once: {secret}")
+        say("In a browser, enter any user name and the key as the password. More keys: `medloop keys create`.")
+    elif not any(key.is_valid(at=utc_now()) for key in keys.list()):
+        say("No key is valid. Create one: `medloop keys create NAME --role admin`.")
 
 
 def build_app(plan: Plan) -> FastAPI:
-    """The application of one process, its model loaded and tried."""
+    """Return the application of one process, with its model loaded and tested."""
     import cv2
 
-    # Each worker thread decodes by itself; OpenCV's own threads would stand in their way.
+    # Each thread decodes an image of its own; OpenCV's threads would compete with them.
     cv2.setNumThreads(1)
     threads = plan.settings.serve.threads or cores()
     store = plan.store
-    watcher = Watcher(store, threads=threads)
-    # The model is read while the libraries of the service load.
-    with ThreadPoolExecutor(1) as beside:
-        loading = beside.submit(partial(_load, plan.bundle, store, threads) if plan.bundle else watcher.load)
+    watcher = ChampionWatcher(store, threads=threads)
+    # The model is loaded while the libraries of the service are imported.
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(partial(_load, plan.bundle, store, threads) if plan.bundle else watcher.load)
         from medloop.serve.app import create_app
         from medloop.serve.service import Service
 
@@ -119,58 +121,64 @@ def build_app(plan: Plan) -> FastAPI:
             feedback.close()
             raise
     app = create_app(service, hosts=known_hosts(plan.settings), watcher=None if plan.bundle else watcher)
-    # The collector would go through all of this again and again, and every answer would wait for it.
+    # The garbage collector would traverse all of this regularly, while requests wait.
     gc.freeze()
     return app
 
 
-def _load(bundle: Path, store: ModelStore, threads: int) -> Serving:
-    """A bundle that was named, signed where the store demands that."""
+def _load(bundle: Path, store: ModelStore, threads: int) -> LoadedModel:
+    """Load a given bundle, after checking its signature if the store requires one."""
     store.check_signed(bundle)
-    return load_serving(bundle, threads=threads)
+    return load_model(bundle, threads=threads)
 
 
 def build_worker(plan: Plan) -> FastAPI:
-    """The application of one of several processes."""
-    from medloop.serve.logs import log_to_stderr
+    """Return the application of one of several processes."""
+    from medloop.serve.telemetry.logs import log_to_stderr
 
     log_to_stderr()
-    threading.Thread(target=_end_with_parent, args=[plan], name="medloop-parent", daemon=True).start()
+    threading.Thread(target=_stop_with_parent, args=[plan], name="medloop-parent", daemon=True).start()
     return build_app(plan)
 
 
-def _end_with_parent(plan: Plan) -> None:
-    """Nobody could end or replace a worker whose parent was killed, and it would keep the port."""
+def _stop_with_parent(plan: Plan) -> None:
+    """Stop this worker when its parent has ended, since nothing else would, and it would keep the port."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
     parent.join()
-    log.error("the parent process has ended, so this one ends, too")
+    log.error("the parent process has ended; stopping")
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(plan.settings.serve.drain_seconds + END_SECONDS)
+    time.sleep(plan.settings.serve.drain_seconds + KILL_SECONDS)
     os._exit(1)
 
 
 def known_hosts(settings: Settings) -> tuple[str, ...] | None:
-    """The names by which the service may be called; any where it listens to everybody and none is named."""
+    """Return the accepted host names; None means any: all addresses are listened on and no name is configured."""
     serve = settings.serve
-    everybody = serve.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
-    return None if everybody and not serve.hosts else ("localhost", serve.host, *serve.hosts)
+    is_public = serve.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
+    return None if is_public and not serve.hosts else ("localhost", serve.host, *serve.hosts)
 
 
 def _serve(plan: Plan, app: FastAPI, listener: socket.socket) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    from medloop.serve.logs import log_to_stderr
-    from medloop.serve.measures import sharing
-    from medloop.serve.protocol import BACKLOG, GuardedProtocol, room_for
-    from medloop.serve.shadowing import Shadowing
+    from medloop.serve.http.protocol import BACKLOG, GuardedProtocol, limit_connections
+    from medloop.serve.shadow.supervisor import ShadowSupervisor
+    from medloop.serve.telemetry.logs import log_to_stderr
+    from medloop.serve.telemetry.metrics import shared_metrics
 
     serve = plan.settings.serve
-    room = room_for(serve.max_connections, per_address=serve.max_connections_per_address)
+    connections = limit_connections(serve.max_connections, per_address=serve.max_connections_per_address)
+    http = partial(
+        GuardedProtocol,
+        connections=connections,
+        head_seconds=serve.head_seconds,
+        write_seconds=serve.body_seconds,
+    )
     options: dict[str, Any] = {
-        "http": partial(GuardedProtocol, room=room, head_seconds=serve.head_seconds, write_seconds=serve.body_seconds),
+        "http": http,
         "backlog": BACKLOG,
         "ws": "none",
         "log_config": None,
@@ -181,20 +189,21 @@ def _serve(plan: Plan, app: FastAPI, listener: socket.socket) -> None:
         "timeout_graceful_shutdown": serve.drain_seconds,
     }
     log_to_stderr()
-    with Shadowing(plan.settings, folder=plan.folder, store=plan.store) if plan.bundle is None else nullcontext():
+    has_store = plan.bundle is None
+    with ShadowSupervisor(plan.settings, folder=plan.folder, store=plan.store) if has_store else nullcontext():
         if serve.workers == 1:
             uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listener])
             return
-        # That it was loaded here has shown that every process can load it.
+        # It was loaded here to find errors before the workers start.
         app.state.service.close()
         factory = partial(build_worker, plan)
         config = uvicorn.Config(factory, factory=True, workers=serve.workers, **options)
-        with sharing():
+        with shared_metrics():
             Multiprocess(config, sockets=[listener]).run()
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket with this address, on which nobody listens yet."""
+    """Return a socket bound to this address that does not listen yet."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
@@ -210,7 +219,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def start_listening(listener: socket.socket) -> None:
-    """Take connections from now on."""
+    """Start to accept connections."""
     try:
         listener.listen()
     except OSError as error:
@@ -220,26 +229,23 @@ def start_listening(listener: socket.socket) -> None:
 
 def _cannot_listen(host: str, port: int, error: OSError) -> UserError:
     return UserError(
-        "the service needs a port that it may listen on",
-        found=f"{host} port {port}: {error.strerror}",
-        hint="choose another: `medloop serve --port 8001`",
+        f"Cannot listen on {host} port {port} ({error.strerror}).", "Choose another port: `medloop serve --port 8001`."
     )
 
 
 def address_of(listener: socket.socket) -> str:
-    """The address to open in a browser."""
+    """Return the address to open in a browser."""
     host, port, *_ = listener.getsockname()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def check_address(host: str) -> None:
-    """Without access control the service answers this machine alone."""
+def check_is_local(host: str) -> None:
+    """Refuse to serve without access control on an address that other machines can reach."""
     loopback = host == "localhost" or _is_loopback(host)
     if not loopback:
         raise UserError(
-            "a service without access control must listen on this machine alone",
-            found=host,
-            hint="leave out --no-auth (serve.auth: false), or use 127.0.0.1",
+            f"A service without access control cannot listen on {host or 'all addresses'}, which others can reach.",
+            "Remove --no-auth (serve.auth: false), or use 127.0.0.1.",
         )
 
 

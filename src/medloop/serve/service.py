@@ -1,4 +1,4 @@
-"""The parts of one process, and how an input becomes an answer that was written down before it leaves."""
+"""The parts of one process, and the way from an input to a prediction that is stored before it is returned."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from medloop.bundle.predictor import Predictor
 from medloop.case import Prediction, Row
 from medloop.errors import BrokenBundle, RejectedInput
 from medloop.feedback import FeedbackAway
+from medloop.registry.follow import LoadedModel
 from medloop.registry.store import ModelStore
-from medloop.serve.access import Access, Bucket
-from medloop.serve.answering import MOST_PICTURES, Answering, Asker
-from medloop.serve.answers import Answer
-from medloop.serve.bodies import Bodies
-from medloop.serve.champion import Serving
-from medloop.serve.engine import Engine
-from medloop.serve.measures import Measures
-from medloop.serve.oidc import Tokens
-from medloop.serve.patients import PatientAnswering, PatientAnswers
-from medloop.serve.shadow_report import figures_of, file_of
-from medloop.serve.uploads import Upload
+from medloop.serve.http.access import Access, Bucket
+from medloop.serve.http.bodies import Bodies
+from medloop.serve.http.oidc import Tokens
+from medloop.serve.http.uploads import Upload
+from medloop.serve.inference.engine import Engine
+from medloop.serve.inference.inference_service import MAX_IMAGE_BATCH, Caller, InferenceService
+from medloop.serve.inference.patients import PatientInference, PatientResults
+from medloop.serve.inference.predict import InferenceResult
+from medloop.serve.shadow.report import read_shadow_metrics, report_path
+from medloop.serve.telemetry.metrics import Metrics
 from medloop.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,30 +32,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("medloop.serve")
 
-# Refusals that the journal takes: so many at once, then so many a second; whoever tries keys must not fill it.
-MAX_NOTES, NOTES_A_SECOND = 100.0, 1.0
+# Refused requests that the journal records: at first this many, then this many a second, so that nobody can fill it.
+MAX_RECORDED_REFUSALS, RECORDED_REFUSALS_A_SECOND = 100.0, 1.0
 
 
 class Service:
-    """`serving` is replaced as a whole when another version is taken."""
+    """Everything that the routes of one process share."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         root: Path,
-        serving: Serving | None,
+        serving: LoadedModel | None,
         feedback: Feedback,
         store: ModelStore | None = None,
     ) -> None:
         limits = settings.serve
         self.settings, self.root, self.feedback, self.store = settings, root, feedback, store
-        self.measures = Measures()
+        self.metrics = Metrics()
         self.engine = Engine(threads=limits.threads, queue=limits.queue)
-        self.answering = Answering(self.engine, feedback, keep=settings.feedback.keep_inputs)
+        self.inference = InferenceService(self.engine, feedback, keep=settings.feedback.keep_inputs)
         key = settings.patient_key.get_secret_value().encode() if settings.patient_key else feedback.patient_key
-        self.bodies = Bodies(most_mib=limits.max_body_mib, all_mib=limits.max_bodies_mib, seconds=limits.body_seconds)
-        self.patients = PatientAnswering(
+        self.bodies = Bodies(
+            max_mib=limits.max_body_mib, max_total_mib=limits.max_bodies_mib, seconds=limits.body_seconds
+        )
+        self.patients = PatientInference(
             self.engine, feedback, self.bodies, key=key, keep=settings.feedback.keep_inputs
         )
         self.access = Access(
@@ -63,105 +65,112 @@ class Service:
             tokens=Tokens(limits.oidc) if limits.auth and limits.oidc else None,
             rate=limits.rate_limit / limits.workers,
             wrong_rate=limits.wrong_key_limit / limits.workers,
-            refused=self._note_refusal,
+            on_refusal=self._record_refusal,
         )
-        self._notes = Bucket(NOTES_A_SECOND, size=MAX_NOTES)
-        self._serving: Serving | None = None
+        self._refusals = Bucket(RECORDED_REFUSALS_A_SECOND, size=MAX_RECORDED_REFUSALS)
+        self._serving: LoadedModel | None = None
         if serving:
-            self.take(serving)
+            self.activate(serving)
 
     @property
-    def serving(self) -> Serving:
-        """What answers, or an error that says that nothing does."""
+    def serving(self) -> LoadedModel:
+        """Return the active model, or raise an error where there is none."""
         if self._serving is None:
             raise no_model()
         return self._serving
 
-    def take(self, serving: Serving) -> None:
-        """Lets this version answer from now on; requests under way keep theirs."""
-        self._serving, predictor = serving, serving.predictor
-        self.measures.show_model(name=predictor.meta["name"], version=predictor.version, bundle=predictor.hash)
+    def activate(self, model: LoadedModel) -> None:
+        """Use this model for all further requests; those in flight keep the previous one."""
+        self._serving, predictor = model, model.predictor
+        self.metrics.set_model_info(name=predictor.meta["name"], version=predictor.version, bundle=predictor.hash)
 
     def check(self) -> None:
-        """Raises what stands in the way of an answer, before the body is read."""
+        """Raise the reason why no prediction is possible now, before a body is read."""
         self.engine.check()
         if self._serving is None:
             raise no_model()
 
-    async def predict_files(self, files: Sequence[Upload], asker: Asker) -> list[Prediction | RejectedInput]:
-        """One answer a file, in order; a file that cannot be used gets its reason and the others go on."""
-        serving = self.serving
-        if not serving.predictor.is_image:
-            raise RejectedInput("this model takes records", found="files", hint="GET /v1/model lists the columns")
-        # No more of them wait at a time than the threads take at once, so that other requests come in between.
-        room = asyncio.Semaphore(MOST_PICTURES * self.engine.threads)
+    async def predict_files(self, files: Sequence[Upload], caller: Caller) -> list[Prediction | RejectedInput]:
+        """Return one prediction per file, in order, or the reason why the file cannot be used."""
+        model = self.serving
+        if not model.predictor.is_image:
+            raise RejectedInput("This model takes records, not files.", "GET /v1/model lists the columns.")
+        # Only as many of them wait at a time as the threads process at once, so that other requests get their turn.
+        room = asyncio.Semaphore(MAX_IMAGE_BATCH * self.engine.threads)
 
-        async def ask(file: Upload) -> Prediction | RejectedInput:
+        async def predict(file: Upload) -> Prediction | RejectedInput:
             async with room:
                 try:
-                    answer = await self.answering.file(serving, file.data, asker, alone=len(files) == 1)
+                    result = await self.inference.predict_image(model, file.data, caller, alone=len(files) == 1)
                 except RejectedInput as error:
-                    self.measures.count_rejected()
+                    self.metrics.count_rejected()
                     return error
-            return self._leave(answer)
+            return self._count(result)
 
         with self.engine.place():
-            return [await ask(files[0])] if len(files) == 1 else list(await asyncio.gather(*map(ask, files)))
+            return list(await asyncio.gather(*map(predict, files)))
 
     async def predict_patients(
-        self, predictor: Predictor, files: Sequence[Upload], asker: Asker, *, one: bool = False
-    ) -> PatientAnswers:
-        """One answer a patient, from all files of each; where one of them cannot be used, the patient gets none.
+        self, predictor: Predictor, files: Sequence[Upload], caller: Caller, *, single: bool = False
+    ) -> PatientResults:
+        """Return one result per patient, from all files of each; a patient with a rejected file gets none.
 
-        Asked for `one`, it answers nothing where there is anything but one patient whose files are all sound.
+        With `single`, predict nothing unless all files are usable and belong to one patient.
         """
         with self.engine.place():
-            found = await self.patients.answer(predictor, files, asker, one=one)
+            found = await self.patients.predict(predictor, files, caller, single=single)
         for _ in found.rejected:
-            self.measures.count_rejected()
-        for given in found.answers:
-            self._leave(given.answer)
+            self.metrics.count_rejected()
+        for patient in found.results:
+            self._count(patient.result)
         return found
 
-    async def predict_rows(self, rows: Sequence[Row], places: Sequence[str], asker: Asker) -> list[Prediction]:
-        """One answer a row, in order, or an error that says where."""
+    async def predict_rows(self, rows: Sequence[Row], places: Sequence[str], caller: Caller) -> list[Prediction]:
+        """Return one prediction per row, in order, or raise an error that names the place of a row."""
         predictor = self.serving.predictor
         if predictor.is_image:
-            raise RejectedInput("this model takes images", found="records", hint='send files, or {"image": base64}')
+            raise RejectedInput("This model takes images, not records.", 'Send files, or {"image": base64}.')
         with self.engine.place():
-            return [self._leave(answer) for answer in await self.answering.rows(predictor, rows, places, asker)]
+            return [
+                self._count(result) for result in await self.inference.predict_rows(predictor, rows, places, caller)
+            ]
 
     def note(self, kind: str, content: dict[str, str]) -> None:
-        """Writes an event into the journal; where there is no room it goes unwritten, for nobody waits for it."""
+        """Record an event in the journal without waiting; it is dropped while the journal cannot take it."""
         try:
             self.feedback.note(kind, content)
         except FeedbackAway:
-            log.warning("an event was not written down", extra={"kind": kind})
+            log.warning("event not recorded in the journal", extra={"kind": kind})
 
-    def metrics(self) -> bytes:
-        """The figures, for Prometheus."""
-        self.measures.show_shadow(figures_of(file_of(self.settings, self.root)))
-        self.show()
-        return self.measures.text()
+    def metrics_text(self) -> bytes:
+        """Return the metrics in the format of Prometheus."""
+        self.metrics.set_shadow(read_shadow_metrics(report_path(self.settings, self.root)))
+        self.update_gauges()
+        return self.metrics.text()
 
-    def show(self) -> None:
-        """Tells the figures how it stands now."""
-        self.measures.show(in_flight=self.engine.requests, feedback=self.feedback.status())
+    def update_gauges(self) -> None:
+        """Set the gauges to the current state."""
+        self.metrics.set_gauges(in_flight=self.engine.requests, feedback=self.feedback.status())
 
     def close(self) -> None:
-        """Ends what was started, once nothing is under way any more."""
+        """Stop the threads and the feedback store; no request may be in flight any more."""
         self.engine.close()
         self.feedback.close()
 
-    def _leave(self, answer: Answer) -> Prediction:
-        self.measures.count_answer(answer, store_seconds=time.perf_counter() - answer.ready)
-        return answer.prediction
+    def _count(self, result: InferenceResult) -> Prediction:
+        steps = {
+            "decode": result.decode_seconds,
+            "infer": result.infer_seconds,
+            "store": time.perf_counter() - result.ready,
+        }
+        self.metrics.count_prediction(result.prediction, steps)
+        return result.prediction
 
-    def _note_refusal(self, status: str, key: str, route: str) -> None:
-        if self._notes.take():
+    def _record_refusal(self, status: str, key: str, route: str) -> None:
+        if self._refusals.take():
             self.note("refusal", {"status": status, "key": key, "route": route})
 
 
 def no_model() -> BrokenBundle:
-    """The error of a service that has nothing to answer with."""
-    return BrokenBundle("a model must be loaded", found="none", hint="promote one: `medloop models promote N`")
+    """Return the error of a service without a model."""
+    return BrokenBundle("No model is loaded.", "Promote one: `medloop models promote N`.")

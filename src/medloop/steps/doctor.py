@@ -1,4 +1,4 @@
-"""Whether everything that medloop needs is there and answers."""
+"""`medloop doctor`: checks of the machine and of the project."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ EXTRAS = {
     "dvc": ("dvc",),
     "s3": ("s3fs",),
 }
-LEAST_FREE_GIB = 2
+MIN_FREE_GIB = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
-    """One thing that was looked at; `ok` is None where it is only told."""
+class Check:
+    """One check; `ok` is None where it only informs."""
 
     what: str
     found: str
     ok: bool | None = None
 
 
-def examine(root: Path) -> list[Checked]:
-    """Look at the machine and at the project in this folder."""
+def examine(root: Path) -> list[Check]:
+    """Check the machine and the project in this folder."""
     free = shutil.disk_usage(root).free / 2**30
     return [
-        Checked(what="medloop", found=__version__),
-        Checked(what="Python", found=platform.python_version()),
+        Check(what="medloop", found=__version__),
+        Check(what="Python", found=platform.python_version()),
         *_extras(),
-        Checked(what="free disk space", found=f"{free:.0f} GiB", ok=free > LEAST_FREE_GIB),
-        _tried("settings", lambda: f"work in {load_settings(root).work}/"),
-        *(_project(root) if (root / RECIPE_FILE).is_file() else [Checked(what="project", found="none in this folder")]),
+        Check(what="free disk space", found=f"{free:.0f} GiB", ok=free > MIN_FREE_GIB),
+        _check("settings", lambda: f"work in {load_settings(root).work}/"),
+        *(_project(root) if (root / RECIPE_FILE).is_file() else [Check(what="project", found="none in this folder")]),
     ]
 
 
-def _extras() -> Iterator[Checked]:
+def _extras() -> Iterator[Check]:
     for extra, packages in EXTRAS.items():
         absent = [name for name in packages if not _is_installed(name)]
         found = f"not installed: {', '.join(absent)}; `pip install medloop[{extra}]`" if absent else "installed"
-        yield Checked(what=f"extra {extra}", found=found)
+        yield Check(what=f"extra {extra}", found=found)
 
 
 def _is_installed(name: str) -> bool:
@@ -60,12 +60,12 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _project(root: Path) -> Iterator[Checked]:
-    recipe = _tried("recipe", lambda: _recipe(root))
+def _project(root: Path) -> Iterator[Check]:
+    recipe = _check("recipe", lambda: _recipe(root))
     yield recipe
-    yield _tried("model store", lambda: _store(root))
+    yield _check("model store", lambda: _store(root))
     if recipe.ok:
-        yield _tried("code and libraries of the stages", lambda: _lock(root))
+        yield _check("code and libraries of the stages", lambda: _lock(root))
 
 
 def _recipe(root: Path) -> str:
@@ -82,7 +82,7 @@ def _store(root: Path) -> str:
     store = open_store(load_settings(root), root)
     champion = store.champion()
     return f"{sum(1 for _ in store.versions())} versions, " + (
-        f"version {champion.version} serves" if champion else "none serves"
+        f"version {champion.version} is served" if champion else "none is served"
     )
 
 
@@ -91,12 +91,16 @@ def _lock(root: Path) -> str:
     from medloop.steps.project import load_project
 
     if not (root / LOCK).is_file():
-        return f"no {LOCK}, which only DVC needs"
-    return "had changed; `dvc repro` will run those stages again" if write_lock(load_project(root)) else "as locked"
+        return f"no {LOCK} (only DVC needs one)"
+    return (
+        "have changed; `dvc repro` will run the affected stages again"
+        if write_lock(load_project(root))
+        else "as locked"
+    )
 
 
-def _tried(what: str, check: Callable[[], str]) -> Checked:
+def _check(what: str, function: Callable[[], str]) -> Check:
     try:
-        return Checked(what=what, found=check(), ok=True)
+        return Check(what=what, found=function(), ok=True)
     except UserError as error:
-        return Checked(what=what, found=str(error), ok=False)
+        return Check(what=what, found=str(error), ok=False)

@@ -1,51 +1,63 @@
-"""Looking at a data set where there is no project, and at which file a case is."""
+"""An audit without a project, and the file of a case."""
 
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medloop.decode.rule import DecodeRule
 from medloop.errors import UserError
-from medloop.prepare.rule import DecodeRule
 from medloop.recipe import AuditSection, DataSection
 from medloop.settings import load_settings
-from medloop.steps.stages import examine, places_of
+from medloop.steps.kinds import kind_of_cases
+from medloop.steps.kinds.pictures import derived_looks
+from medloop.steps.stages.ingest import places_of
 from medloop.storage import read_parquet
 from medloop.storage.names import local_path, visible
 
 FOLDER = "medloop-audit"
 CASES = "cases.parquet"
-# They say nothing where there are no classes.
+# These findings mean nothing where there are no classes.
 ABOUT_CLASSES = ("small_class", "no_probes")
-SOURCES = {".csv": "csv", ".npz": "medmnist"}
 
 
 def audit_path(root: Path, path: str, *, label: str | None, class_pattern: str | None) -> str:
-    """Audit a CSV file, a folder of images or a MedMNIST file; the findings are written beside and told."""
-    from medloop.data import manifest, read_source
-    from medloop.data.unlabelled import NO_CLASS, read_any_folder
+    """Audit a CSV file, a folder of images or a MedMNIST file; write the findings and return them as text."""
+    from medloop.data import manifest, read_source, source_for
+    from medloop.data.sources.unlabelled import NO_CLASS, read_any_folder
 
-    source = SOURCES.get(Path(path).suffix.lower(), "folder")
+    source = source_for(path)
     data = DataSection(source=source, path=path, label=label, class_pattern=class_pattern)
-    # A key that is thrown away: patients are told apart in this audit and nowhere else.
+    # The key is discarded: patients can be distinguished in this audit and nowhere else.
     settings = load_settings(root)
     places = places_of(root, settings, raw=root / FOLDER / "raw", key=secrets.token_bytes(32))
-    # Of a file of many frames the middle one shows what there is to see.
+    # The middle frame of a file is the most informative one.
     rule = DecodeRule(frame="middle")
     read = read_any_folder if source == "folder" else read_source
-    cases = read(data, replace(places, rule=rule))
+    cache = root / FOLDER / "pictures"
+    cases = read(data, replace(places, rule=rule, derived=(derived_looks(rule),), kept=cache))
     manifest.write_cases(cases, root / FOLDER / CASES)
-    result = examine(root, cases, AuditSection(), folder=root / FOLDER / "report", rule=rule, names=settings.show_names)
+    result = kind_of_cases(cases).audit(
+        root,
+        cases,
+        AuditSection(),
+        folder=root / FOLDER / "report",
+        rule=rule,
+        names=settings.show_names,
+        cache=cache,
+    )
+    shutil.rmtree(cache, ignore_errors=True)
     unlabelled = bool((cases["label"] == NO_CLASS).all())
-    told = [one for one in result.findings if not (unlabelled and one.name in ABOUT_CLASSES)]
-    lines = [f"{one.severity:<8} {one.name}: {visible(one.what)}\n         {visible(one.todo)}" for one in told]
+    findings = [one for one in result.findings if not (unlabelled and one.name in ABOUT_CLASSES)]
+    lines = [f"{one.severity:<8} {one.name}: {visible(one.what)}\n         {visible(one.todo)}" for one in findings]
     if unlabelled:
         lines.append("No class folders: labels were not examined.")
     lines.append(f"{len(cases)} cases; the page is {FOLDER}/report/audit.html")
     if source != "csv" and not settings.show_names:
-        lines.append("It names cases by id: `medloop cases ID` gives the file.")
+        lines.append("Cases are shown by id; `medloop cases ID` prints the file.")
     return "\n".join(lines)
 
 
@@ -54,7 +66,7 @@ def find_cases(root: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
     work = root / load_settings(root).work
     places = [path for path in (work / CASES, work / "smoke" / CASES, root / FOLDER / CASES) if path.is_file()]
     if not places:
-        raise UserError("No cases here", found="neither ingest nor audit has run", hint="run `medloop ingest`")
+        raise UserError("No cases here: neither ingest nor audit has run in this folder.", "Run `medloop ingest`.")
     found: dict[str, str] = {}
     for path in places:
         cases = read_parquet(path, ("case_id", "path"))
@@ -63,9 +75,8 @@ def find_cases(root: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
             found |= dict(zip(some["case_id"], some["path"].fillna(""), strict=True))
     if lost := [wanted for wanted in ids if not any(one.startswith(wanted) for one in found)]:
         raise UserError(
-            f"No case with id {visible(lost[0])}",
-            found=f"{len(lost)} unknown ids of {len(ids)}",
-            hint="ids stand in findings.json, audit.html and the answers of `medloop predict`; run this where they "
-            "were written",
+            f"No case with id {visible(lost[0])} ({len(lost)} of {len(ids)} ids are unknown).",
+            "Ids are in findings.json, audit.html and the output of `medloop predict`; run this in the folder where "
+            "they were written.",
         )
     return [(one, visible(local_path(path)) or "a row of the table") for one, path in found.items()]

@@ -1,4 +1,4 @@
-"""A project: a folder with a recipe and settings, and where its files stand."""
+"""A project: a folder with a recipe, settings and the files of its stages."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from typing import Any
 
 from medloop.errors import UserError
 from medloop.recipe import Recipe, check_kind, load_recipe
+from medloop.recipe.kinds import NAMES
 from medloop.settings import Settings, load_settings
 from medloop.storage import write_text
 from medloop.storage.atomic import OWNER_ONLY
 
 SMOKE_FOLDS = 3
-NOT_COMMITTED = "# Never committed. Keep a copy: patients are told apart by this key."
+NOT_COMMITTED = "# Never commit this file. Keep a copy: patients are pseudonymised with this key."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """What every step is given."""
+    """The recipe and settings of a project folder."""
 
     root: Path
     recipe: Recipe
@@ -32,37 +33,36 @@ class Project:
 
     @property
     def work(self) -> Path:
-        """Where the stages write; a smoke run has a place of its own."""
+        """Return the folder that the stages write to; a smoke run has its own."""
         work = self.root / self.settings.work
         return work / "smoke" if self.smoke else work
 
     @property
     def models(self) -> Path:
-        """The model store; versions are made in a folder only."""
+        """Return the model store, which must be a folder where versions are registered."""
         if "://" in self.settings.models:
             raise UserError(
-                "models must be a folder where versions are made",
-                found=self.settings.models,
-                hint="name a folder, and the address as `mirror`: what is promoted is copied there",
+                f"The setting `models` is {self.settings.models}, but versions can only be registered in a folder.",
+                "Set `models` to a folder and `mirror` to the address: promoted versions are copied there.",
             )
         return self.root / self.settings.models
 
     def shown(self, name: str) -> str:
-        """A file of the work folder as the user would type it."""
+        """Return the path of a file in the work folder, relative to the project."""
         return str((self.work / name).relative_to(self.root))
 
     def cases(self, columns: Sequence[str] | None = None) -> Any:
-        """The manifest, or these columns of it."""
+        """Return the manifest, or these columns of it."""
         from medloop.data import manifest
 
         path = self.work / "cases.parquet"
         if not path.is_file():
-            raise UserError("the cases must have been ingested", found="no cases.parquet", hint="run `medloop ingest`")
+            raise UserError(f"{self.shown('cases.parquet')} does not exist.", "Run `medloop ingest` first.")
         return manifest.read_cases(path, columns)
 
 
 def load_project(root: Path, *, smoke: bool = False, k_folds: int | None = None) -> Project:
-    """The project in a folder."""
+    """Return the project in a folder."""
     recipe = load_recipe(root)
     check_recipe(recipe)
     folds = SMOKE_FOLDS if smoke and k_folds is None else k_folds
@@ -72,7 +72,7 @@ def load_project(root: Path, *, smoke: bool = False, k_folds: int | None = None)
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse what no stage could use, before the first one runs."""
+    """Refuse a recipe whose sections contradict each other, before any stage runs."""
     from medloop.data import find_source
     from medloop.models import MODELS, find_model, hyperparameters
     from medloop.train.space import check_tuning
@@ -82,25 +82,24 @@ def check_recipe(recipe: Recipe) -> None:
     learns = {"table": "table", "images": "image"}[gives]
     if "name" in model.model_fields_set and find_model(model.name).learns != learns:
         raise UserError(
-            f"model.name: {model.name} cannot learn from {gives}",
-            found=f"data.source: {recipe.data.source}, which gives {gives}",
-            hint=f"choose {' or '.join(name for name, one in MODELS.items() if one.learns == learns)}",
+            f"model.name: {model.name} cannot learn from {NAMES[gives]}, which data.source: {recipe.data.source} "
+            "provides.",
+            f"Choose {' or '.join(name for name, one in MODELS.items() if one.learns == learns)}.",
         )
     if recipe.prepare.frame == "all" and recipe.export.per != "patient":
         raise UserError(
-            "prepare.frame: all makes slices of frames, which only a model that decides per patient puts together",
-            found=f"export.per: {recipe.export.per}",
-            hint="set export.per: patient, or prepare.frame: first or middle",
+            f"prepare.frame: all needs export.per: patient, but export.per is {recipe.export.per}.",
+            "Set export.per: patient to combine the frames of a patient, or prepare.frame: first or middle.",
         )
     hyperparameters(model.name, model.params)
     check_tuning(model, recipe.train, recipe.tune)
 
 
 def patient_key(root: Path, settings: Settings) -> bytes:
-    """The key under which patients are hidden; a project that has none is given one, in secrets.yaml."""
+    """Return the key that pseudonymises patients; create one in secrets.yaml where there is none."""
     path = root / "secrets.yaml"
-    _narrow(path)
-    # Another run may have made one since these settings were read.
+    _restrict(path)
+    # Another run may have created one since these settings were read.
     known = settings.patient_key or load_settings(root).patient_key
     if known is not None:
         return known.get_secret_value().encode()
@@ -110,21 +109,21 @@ def patient_key(root: Path, settings: Settings) -> bytes:
     return text.encode()
 
 
-def _narrow(path: Path) -> None:
-    """Take the rights to a file of secrets from all but its owner, or say that they are too wide."""
+def _restrict(path: Path) -> None:
+    """Restrict a file of secrets to its owner, or warn that others can read it."""
     if not path.is_file() or not path.stat().st_mode & 0o077:
         return
     log = logging.getLogger("medloop")
     try:
         path.chmod(OWNER_ONLY)
     except PermissionError:
-        log.warning("%s can be read by other users, and belongs to another one: ask for `chmod 600`", path.name)
+        log.warning("%s is readable by other users and belongs to another user: ask for `chmod 600`", path.name)
     else:
-        log.warning("%s could be read by other users; now only by its owner", path.name)
+        log.warning("%s was readable by other users; it is now restricted to its owner", path.name)
 
 
 def git_commit(root: Path) -> str | None:
-    """The commit that the project stands at, where it is in a repository."""
+    """Return the current commit, where the project is in a Git repository."""
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -133,9 +132,9 @@ def git_commit(root: Path) -> str | None:
 
 
 def who(settings: Settings) -> str:
-    """The name under which a promotion is recorded."""
+    """Return the user name that a promotion is recorded under."""
     try:
         return settings.user or getpass.getuser()
     except (OSError, KeyError):
-        # In a container the number of the user often has no name.
+        # In a container the user id often has no name.
         return "unknown"

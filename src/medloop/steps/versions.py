@@ -1,4 +1,7 @@
-"""Promotions and their mirror in MLflow; the store on disk is the truth, so a server that is away stops nothing."""
+"""Promotion, rollback and the overview of versions, mirrored in MLflow and object storage.
+
+The store on disk is authoritative, so an MLflow server that is down stops nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +10,32 @@ from typing import Any
 
 from medloop.errors import UserError
 from medloop.registry.mirror import mirror_to
+from medloop.registry.mlflow.tracking import Tracker, tracker_for
 from medloop.registry.store import RESTORE, Champion, ModelStore, Version
-from medloop.registry.tracking import Tracker, tracker_for
-from medloop.steps.journal import note_promotion, note_reference
 from medloop.steps.project import Project, who
+from medloop.steps.replay import note_promotion, note_reference
 from medloop.storage import read_json
 
 
 def store_of(project: Project) -> ModelStore:
-    """The project's model store, with the key that bundles must be signed for, where there is one."""
+    """Return the project's model store, with the key that verifies signatures, if one is set."""
     key = project.settings.signing.verify_key
     return ModelStore(project.models, verify_key=project.root / key if key else None)
 
 
 def tracker_of(project: Project) -> Tracker:
-    """The project's tracking server."""
+    """Return the client of the project's MLflow."""
     tracking = project.settings.tracking
     return tracker_for(project.root, uri=tracking.uri, experiment=tracking.experiment or project.recipe.name)
 
 
 def mirror(project: Project, version: Version, champion: Champion | None) -> str:
-    """Tell MLflow and the object store of the version and of what serves; the sentence says how that went."""
+    """Mirror the version and the champion in MLflow and object storage; return how that went, as part of a sentence."""
     copied = mirror_to(project.settings.mirror, store_of(project))
-    return "; ".join(filter(None, (_tracked(project, version, champion), copied)))
+    return "; ".join(filter(None, (_mirror_in_mlflow(project, version, champion), copied)))
 
 
-def _tracked(project: Project, version: Version, champion: Champion | None) -> str:
+def _mirror_in_mlflow(project: Project, version: Version, champion: Champion | None) -> str:
     tracker, store = tracker_of(project), store_of(project)
     try:
         run = tracker.record(version, promoted=version.verdict.passed)
@@ -41,28 +44,28 @@ def _tracked(project: Project, version: Version, champion: Champion | None) -> s
             previous = store.version(serving.previous) if serving.previous is not None else None
             tracker.point(store.version(serving.version), previous, store.challenger())
     except UserError as error:
-        return f"not mirrored ({error.found}); `medloop models verify` does it later"
+        return f"not mirrored ({error.problem.rstrip('.')}); `medloop models verify` retries it"
     return f"MLflow run {run[:8]}"
 
 
 def promote(project: Project, number: int) -> dict[str, Any]:
-    """Let a version serve; what serves now, and how its mirror went."""
+    """Promote a version; return the champion, and how mirroring went."""
     second_person = project.recipe.gate.second_person
     store = store_of(project)
     repaired = store.repair()
     champion = store.promote(number, by=who(project.settings), second_person=second_person)
-    return {**_told(project, champion, kind="promotion"), "repaired": repaired}
+    return {**_record(project, champion, kind="promotion"), "repaired": repaired}
 
 
 def rollback(project: Project) -> dict[str, Any]:
-    """Let the version serve that served before; what serves now, and how its mirror went."""
+    """Promote the previous champion; return the champion, and how mirroring went."""
     store = store_of(project)
     repaired = store.repair()
-    return {**_told(project, store.rollback(by=who(project.settings)), kind="rollback"), "repaired": repaired}
+    return {**_record(project, store.rollback(by=who(project.settings)), kind="rollback"), "repaired": repaired}
 
 
 def set_reference(project: Project, number: int) -> dict[str, Any]:
-    """Let later versions be held against this one; the reference version of now, and how its mirror went."""
+    """Set the version that later ones are compared with; return it, and how mirroring went."""
     store = store_of(project)
     before, reference = store.reference(), store.set_reference(number, by=who(project.settings))
     previous = before.version if before is not None and before.version != number else None
@@ -71,7 +74,7 @@ def set_reference(project: Project, number: int) -> dict[str, Any]:
 
 
 def migrate(project: Project) -> dict[str, Any]:
-    """Give a store of an older medloop what it lacks: the reference version, and signatures of whole versions."""
+    """Add to a store of an older medloop what it lacks: the reference version, and signatures of whole versions."""
     store, key = store_of(project), project.settings.signing.key
     reference = store.migrate()
     signed, left = store.sign_anew(key=project.root / key if key else None)
@@ -84,35 +87,35 @@ def _mirrored(project: Project) -> str:
     return mirror_to(project.settings.mirror, store_of(project))
 
 
-def _told(project: Project, champion: Champion, *, kind: str) -> dict[str, Any]:
+def _record(project: Project, champion: Champion, *, kind: str) -> dict[str, Any]:
     noted = note_promotion(project.root, project.settings.feedback, champion, kind=kind)
     version = store_of(project).version(champion.version)
     return {**asdict(champion), "journal": noted, "mirror": mirror(project, version, champion)}
 
 
 def verify(project: Project) -> list[str]:
-    """Every version must be as it was registered; the pointer and its mirrors are repaired, and a line says how."""
+    """Verify every version, repair the pointer and the mirrors, and return a line for each."""
     store = store_of(project)
     repaired = store.repair()
     problems = store.verify()
     if problems:
         # A repair that failed is a problem that verify names as well.
         done = [repaired] if repaired and repaired not in problems else []
-        raise UserError("The model store is not as it was written.", found="; ".join([*done, *problems]), hint=RESTORE)
+        raise UserError(f"The model store is damaged: {'; '.join([*done, *problems])}.", RESTORE)
     lines = [
-        f"version {version.number} is as it was registered; {_tracked(project, version, None)}"
+        f"version {version.number} verified; {_mirror_in_mlflow(project, version, None)}"
         for version in store.versions()
     ]
     copied = mirror_to(project.settings.mirror, store)
-    return [*filter(None, (repaired,)), *lines, *([f"what serves is {copied}"] if copied else [])]
+    return [*filter(None, (repaired,)), *lines, *([f"the champion is {copied}"] if copied else [])]
 
 
 def overview(project: Project) -> list[dict[str, Any]]:
-    """A line a version."""
-    return [_line(store_of(project), version) for version in store_of(project).versions()]
+    """Return one row per version."""
+    return [_row(store_of(project), version) for version in store_of(project).versions()]
 
 
-def _line(store: ModelStore, version: Version) -> dict[str, Any]:
+def _row(store: ModelStore, version: Version) -> dict[str, Any]:
     report, roles = read_json(version.folder / "report" / "report.json"), _roles(store)
     reference = store.reference()
     figure = report.get("test", {}).get("roc_auc", {})
@@ -146,7 +149,7 @@ def _auc(figure: dict[str, float | None]) -> str:
 
 
 def facts_of(project: Project, number: int) -> dict[str, Any]:
-    """All that is known of one version."""
+    """Return everything known about one version."""
     store = store_of(project)
     version = store.version(number)
     return {

@@ -1,4 +1,4 @@
-"""Files, archives and addresses: written whole, unpacked within limits, fetched only from where it is allowed."""
+"""Files, archives and addresses: written atomically, unpacked within limits, fetched only from allowed hosts."""
 
 from medloop.storage.archives import is_archive, unpack
 from medloop.storage.atomic import (
@@ -12,8 +12,8 @@ from medloop.storage.atomic import (
     write_text,
 )
 from medloop.storage.limits import Limits, OnBytes
-from medloop.storage.places import fetch, list_uris, open_uri, place
-from medloop.storage.tables import read_parquet
+from medloop.storage.places import fetch, list_uris, open_uri, place, walk_files
+from medloop.storage.tables import read_parquet, write_parquet
 
 __all__ = [
     "Limits",
@@ -31,6 +31,8 @@ __all__ = [
     "sha256_bytes",
     "sha256_file",
     "unpack",
+    "walk_files",
     "write_json",
+    "write_parquet",
     "write_text",
 ]

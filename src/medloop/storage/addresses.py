@@ -1,4 +1,4 @@
-"""Which hosts may be contacted: the public internet, and those that the settings allow."""
+"""Check which hosts may be contacted: the public internet, and those that the settings allow."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from medloop.errors import RefusedAddress, UserError
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Not for hosts, or leading inside, though not every Python knows it. The first belongs to Azure's platform.
-INSIDE = tuple(
+# Not for public hosts, though not every Python knows it. The first belongs to Azure's platform.
+INTERNAL = tuple(
     map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2002::/16", "3fff::/20"))
 )
 
 
 def checked_addresses(host: str, port: int, *, allow_hosts: Collection[str]) -> list[str]:
-    """The addresses of a host, each of which may be contacted; connect to these and do not resolve again."""
+    """Return the addresses of a host, after checking each; connect to these and do not resolve again."""
     addresses = _resolve(host, port)
     if _is_listed(host, port, allow_hosts):
         return addresses
@@ -26,15 +26,14 @@ def checked_addresses(host: str, port: int, *, allow_hosts: Collection[str]) -> 
         kind = why_refused(address)
         if kind is not None:
             raise RefusedAddress(
-                "an address must be on the public internet, or allowed by the settings",
-                found=f"{host} is {address} ({kind})",
-                hint=f"if you trust it, add '{host}:{port}' to storage.allow_hosts in the settings",
+                f"{host} is {address} ({kind}), which is not on the public internet.",
+                f"If you trust it, add '{host}:{port}' to `storage.allow_hosts` in the settings.",
             )
     return addresses
 
 
 def check_target(host: str, port: int, *, allow_hosts: Collection[str]) -> None:
-    """Refuse what a proxy must not be asked for: a name that leads inside, or nowhere from here, and is not allowed."""
+    """Refuse a host that is internal, or unknown here, and not allowed, before a proxy connects to it."""
     if _is_listed(host, port, allow_hosts):
         return
     try:
@@ -42,16 +41,15 @@ def check_target(host: str, port: int, *, allow_hosts: Collection[str]) -> None:
     except RefusedAddress:
         raise
     except UserError as error:
-        # Only the proxy knows where the name leads, and it may well know the hosts inside.
+        # Only the proxy can resolve the name, and it may resolve internal hosts.
         raise RefusedAddress(
-            f"{host} has no address here, so whether it is a public one is unknown",
-            found="a name that only the proxy can look up",
-            hint=f"if you trust it, add '{host}:{port}' to storage.allow_hosts in the settings",
+            f"{host} cannot be resolved here, so it is unknown whether it is public.",
+            f"If you trust it, add '{host}:{port}' to `storage.allow_hosts` in the settings.",
         ) from error
 
 
 def why_refused(address: str) -> str | None:
-    """What kind of address this is if it must not be contacted, else None."""
+    """Return the kind of an address that must not be contacted, else None."""
     ip = _unwrap(ipaddress.ip_address(address))
     kinds = {
         "link-local": ip.is_link_local,
@@ -59,14 +57,14 @@ def why_refused(address: str) -> str | None:
         "unspecified": ip.is_unspecified,
         "multicast": ip.is_multicast,
         "private": ip.is_private or (isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local),
-        "reserved": ip.is_reserved or any(ip in network for network in INSIDE),
+        "reserved": ip.is_reserved or any(ip in network for network in INTERNAL),
         "not public": not ip.is_global,
     }
     return next((kind for kind, found in kinds.items() if found), None)
 
 
 def _unwrap(ip: IPAddress) -> IPAddress:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
+    """Return the IPv4 address that is embedded in an IPv6 address, or the address itself."""
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         return ip.ipv4_mapped
     if ip in NAT64:
@@ -78,9 +76,7 @@ def _resolve(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise UserError(
-            "a host must have an address", found=f"none for {host}", hint="check the spelling and the network"
-        ) from error
+        raise UserError(f"{host} cannot be resolved.", "Check the spelling and the network.") from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 

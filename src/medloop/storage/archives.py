@@ -1,4 +1,4 @@
-"""Zip and tar archives from strangers, unpacked whole within limits or not at all."""
+"""Unpack untrusted zip and tar archives within limits, completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Item = TypeVar("Item")
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 GZIP_MAGIC, BZIP2_MAGIC, XZ_MAGIC = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
-# What the readers raise on bytes that are not what they should be; zipfile alone has most of these.
-DAMAGE = (
+# Raised by the readers on damaged archives; most of them by zipfile alone.
+DAMAGE_ERRORS = (
     EOFError,
     OSError,
     OverflowError,
@@ -39,30 +39,28 @@ DAMAGE = (
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the content, whatever the name, is a zip or tar archive."""
+    """Return whether the content is a zip or tar archive, whatever the file name."""
     if _head(path).startswith(ZIP_MAGIC):
         return True
     with _open_plain(path) as file:
         try:
             tarfile.TarInfo.frombuf(file.read(BLOCK), "utf-8", "surrogateescape")
-        except DAMAGE:
+        except DAMAGE_ERRORS:
             return False
     return True
 
 
 def unpack(archive: Path, folder: Path, *, limits: Limits | None = None) -> list[Path]:
-    """Unpack an archive as the new content of `folder`, and return its files; refuses the whole for one bad entry."""
+    """Replace the content of `folder` by that of an archive, and return its files; one bad entry refuses it all."""
     if archive.resolve().is_relative_to(folder.resolve()):
         raise UserError(
-            "an archive must not lie in the folder that its content replaces",
-            found=f"{archive.name} in {folder.name}",
-            hint="move the archive, or choose another folder",
+            f"{archive.name} lies in {folder.name}, the folder that its content would replace.",
+            "Move the archive, or choose another folder.",
         )
     if not is_archive(archive):
         raise RejectedInput(
-            "an archive must be zip, tar, tar.gz, tar.bz2 or tar.xz",
-            found=f"{archive.name} holds something else",
-            hint="pack the files as one of these, or give the folder itself",
+            f"{archive.name} is not a zip, tar, tar.gz, tar.bz2 or tar.xz archive.",
+            "Pack the files as one of these, or give the folder itself.",
         )
     with atomic_folder(folder) as new:
         paths = _unpack_into(new, archive, limits or Limits())
@@ -84,7 +82,7 @@ def _unpack_into(folder: Path, archive: Path, limits: Limits) -> list[PurePosixP
             _write(folder / path, _refuse_damage(entry.chunks, archive.name))
             paths.append(path)
     if not paths:
-        raise RejectedInput("an archive must hold files", found=f"{archive.name} holds none", hint="pack it again")
+        raise RejectedInput(f"{archive.name} has no files.", "Pack it again.")
     return paths
 
 
@@ -97,18 +95,17 @@ def _entries(archive: Path, meter: Meter) -> Iterator[Entry]:
 
 
 def _check(entry: Entry, taken: TakenNames, *, where: str) -> PurePosixPath:
-    """The path of an entry; an error names it by its number, because names can be those of patients."""
+    """Return the path of an entry; errors name it by number, because file names can be those of patients."""
     path = PurePosixPath(entry.name)
     reason = why_unsafe(entry.name)
     if entry.kind not in ("file", "folder"):
         reason = f"it is a {entry.kind}"
     if reason is None and not taken.take(path, folder=entry.kind == "folder"):
-        reason = "another entry has its name, perhaps in other capitals"
+        reason = "another entry has the same name, perhaps in other case"
     if reason is not None:
         raise RejectedInput(
-            "an archive must hold plain files with names that differ and stay inside it",
-            found=f"{where}: {reason}",
-            hint="list the archive to see it; pack the files again without links, passwords and odd names",
+            f"{where} is unsafe to unpack: {reason}.",
+            "List the archive to see it; pack the files again without links, passwords and odd names.",
         )
     return path
 
@@ -125,7 +122,7 @@ def _head(path: Path) -> bytes:
 
 
 def _open_plain(path: Path) -> IO[bytes] | gzip.GzipFile:
-    """The content of a file without its compression, if it has one."""
+    """Open a file, decompressed if it is compressed."""
     head = _head(path)
     if head.startswith(GZIP_MAGIC):
         return gzip.open(path)
@@ -146,10 +143,8 @@ def _metered(file: IO[bytes] | gzip.GzipFile, meter: Meter) -> Read:
 
 
 def _refuse_damage(items: Iterator[Item], what: str) -> Iterator[Item]:
-    """The same items; what goes wrong in reading them is the archive's fault, what goes wrong in writing is not."""
+    """Yield the items; an error while reading them means a damaged archive, one while writing does not."""
     try:
         yield from items
-    except DAMAGE as error:
-        raise RejectedInput(
-            "an archive must be whole", found=f"{what} is cut short or damaged", hint="fetch or pack it again"
-        ) from error
+    except DAMAGE_ERRORS as error:
+        raise RejectedInput(f"{what} is cut off or damaged.", "Download or pack it again.") from error

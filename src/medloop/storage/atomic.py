@@ -1,9 +1,8 @@
-"""Files and folders that are there whole or not at all."""
+"""Write files and folders atomically: complete or not at all."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,11 +17,12 @@ from medloop.errors import UserError
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
-# Above this many files one sync of the machine is quicker than one a file.
+# Above this many files one sync of the machine is faster than one per file.
 MANY_FILES = 1000
-# No room on the disk, in the quota or under the limit on the size of files.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# No space on the disk, in the quota or under the limit on file size.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OWNER_ONLY = 0o600
+POLL_S = 0.01
 
 
 @overload
@@ -32,9 +32,9 @@ def atomic_file(
 @overload
 def atomic_file(path: Path, mode: Literal["w"], *, secret: bool = False) -> AbstractContextManager[TextIO]: ...
 def atomic_file(path: Path, mode: str = "wb", *, secret: bool = False) -> AbstractContextManager[Any]:
-    """A file that takes the place of `path` when the block ends well; after an error nothing has changed.
+    """Open a file that replaces `path` when the block ends without an error; after an error nothing has changed.
 
-    Only its owner may read a secret one, from its first byte on and whatever the rights of the file before.
+    Only its owner may read a `secret` file, from its first byte on, whatever the permissions of the old file.
     """
     if mode == "wb":
         return _replacing(path, mode, secret=secret)
@@ -58,50 +58,48 @@ def _replacing(
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        _name(error, path)
+        _add_file_name(error, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _name(error: OSError, path: Path) -> None:
-    """Note what was being written in an error of the system that names no file, as that of a full disk."""
-    if error.errno in FULL and error.filename is None:
+def _add_file_name(error: OSError, path: Path) -> None:
+    """Add the file to an OSError without one, such as that of a full disk."""
+    if error.errno in DISK_FULL and error.filename is None:
         error.filename = str(path)
 
 
 def write_text(path: Path, text: str, *, secret: bool = False) -> None:
-    """Write a text as UTF-8, whole or not at all; only its owner may read a secret one."""
+    """Write a text as UTF-8 atomically; only its owner may read a `secret` one."""
     with atomic_file(path, "w", secret=secret) as file:
         file.write(text)
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON that every reader understands: no NaN, no infinity."""
+    """Write JSON atomically, without NaN or infinity, so that every reader accepts it."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
+    """Read a JSON file."""
     try:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError) as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else "something else"
-        raise UserError(
-            f"{path.name} must be a JSON file", found=found, hint="run the step that writes it again"
-        ) from error
+        problem = "does not exist" if isinstance(error, FileNotFoundError) else "is not valid JSON"
+        raise UserError(f"{path.name} {problem}.", "Run the step that writes it again.") from error
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `path` when the block ends well; one writer at a time.
+    """Create a folder that replaces `path` when the block ends without an error; one writer at a time.
 
-    Where the system can exchange two names (Linux), a reader sees the old or the new folder at every
-    moment. Elsewhere a kill between two renames can leave the old one aside; the next writer puts it back.
+    Where the system can exchange two names (Linux), a reader sees either the old or the new folder at every
+    moment. Elsewhere a kill between two renames can leave the old one aside; the next writer restores it.
     """
     path = path.resolve()
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path.name} must be a folder", found="a file", hint="choose another name, or remove it")
+        raise UserError(f"{path.name} is a file, not a folder.", "Choose another name, or remove the file.")
     new, aside = (path.with_name(f".{path.name}.{role}") for role in ("partial", "old"))
     with scratch_folder(new):
         if aside.exists() and not path.exists():
@@ -110,17 +108,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield new
         except OSError as error:
-            _name(error, path)
+            _add_file_name(error, path)
             raise
         _sync_tree(new)
-        _put(new, path, aside)
+        _replace_folder(new, path, aside)
         _sync(path.parent)
         _remove(aside)
 
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """An empty folder of this name, removed when the block ends; what a killed run left is removed first."""
+    """Create an empty folder, removed when the block ends; leftovers of a killed run are removed first."""
     with file_lock(path.with_name(f"{path.name}.lock"), wait=False):
         _remove(path)
         path.mkdir()
@@ -130,7 +128,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
             _remove(path)
 
 
-def _put(new: Path, path: Path, aside: Path) -> None:
+def _replace_folder(new: Path, path: Path, aside: Path) -> None:
     """Give `new` the name `path`; what had it before goes to `new` or `aside`."""
     if not path.exists():
         new.rename(path)
@@ -140,7 +138,7 @@ def _put(new: Path, path: Path, aside: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two names in one step; False where the system or the file system cannot."""
+    """Exchange two names in one step; return False if the system or the file system cannot."""
     import ctypes
 
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -155,7 +153,7 @@ def _remove(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the entries of a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -174,48 +172,34 @@ def _sync_tree(folder: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock that ends with its process; without `wait` a held lock is a UserError."""
+    """Hold a lock that is released when its process dies; without `wait`, raise a UserError where it is held."""
+    # It loads asyncio, which a command that locks nothing does not need.
+    from filelock import FileLock, Timeout
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _lock(path, wait=wait)
+    # Without the fallback to a file whose existence is the lock, which would outlive a killed process.
+    lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
+    try:
+        lock.acquire(poll_interval=POLL_S)
+    except Timeout:
+        raise UserError(
+            f"Another command is writing here (it holds {path.name}).", "Wait until it has finished, then try again."
+        ) from None
     try:
         yield
     finally:
-        # Removed while it is held, so that whoever waits for it sees that it has gone and asks again.
+        # filelock leaves the file behind. Removed while it is held, since a waiting process checks that its file
+        # still has a name once it holds the lock.
         path.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _lock(path: Path, *, wait: bool) -> int:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            os.close(handle)
-            raise UserError(
-                "only one command at a time may write here",
-                found=f"another one holds {path.name}",
-                hint="wait until it has ended, then try again",
-            ) from error
-        if _is_still(handle, path):
-            return handle
-        os.close(handle)
-
-
-def _is_still(handle: int, path: Path) -> bool:
-    """Whether the name still belongs to the file that was opened."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
+        lock.release()
 
 
 def sha256_bytes(content: bytes) -> str:
-    """The SHA-256 of some bytes, in hexadecimal."""
+    """Return the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal, without loading it."""
+    """Return the SHA-256 of a file, in hexadecimal, without loading it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

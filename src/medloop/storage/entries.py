@@ -1,4 +1,4 @@
-"""What zip and tar archives hold, read forwards in small pieces so that no header can fill the memory."""
+"""Read the entries of zip and tar archives in small pieces, so that no header can fill the memory."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ TAR_HEADERS = (
 ZIP_ENCRYPTED = 0x1 | 0x40 | 0x2000
 ZIP_KINDS = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "file", stat.S_IFLNK: "symbolic link"}
 ZIP_ENTRY_MAGIC = b"PK\x01\x02"
-# zipfile loads the whole directory; real ones take about a tenth of this for each entry.
+# zipfile loads the whole directory; real ones have about a tenth of this per entry.
 ZIP_DIRECTORY_BYTES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One thing in an archive; only a "file" or a "folder" is ever unpacked."""
+    """One entry of an archive; only a "file" or a "folder" is ever unpacked."""
 
     name: str
     kind: str
@@ -53,7 +53,7 @@ class Entry:
 
 
 def tar_entries(read: Read) -> Iterator[Entry]:
-    """The entries of an uncompressed tar stream; tarfile itself takes a damaged header for the end."""
+    """Yield the entries of an uncompressed tar stream; tarfile itself treats a damaged header as the end."""
     extra: dict[str, str] = {}
     while (block := _read_exactly(read, BLOCK)).strip(b"\0"):
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -87,21 +87,21 @@ def _size(value: str | int) -> int:
 
 
 def _read_header(read: Read, header: tarfile.TarInfo) -> dict[str, str]:
-    """What a header that belongs to the next entry says about it."""
+    """Read an extended header, which describes the next entry."""
     size = _size(header.size)
     if size > MAX_HEADER:
         raise tarfile.ReadError("header too long")
     content = _read_exactly(read, size)
     _read_exactly(read, -size % BLOCK)
     if header.type == tarfile.GNUTYPE_LONGNAME:
-        return {"path": _text(content.partition(b"\0")[0])}
+        return {"path": _decode_name(content.partition(b"\0")[0])}
     if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
         return _pax_records(content)
     return {}
 
 
 def _pax_records(content: bytes) -> dict[str, str]:
-    """`20 path=some/name\\n` is `{"path": "some/name"}`."""
+    """Parse pax records: `20 path=some/name\\n` is `{"path": "some/name"}`."""
     records = {}
     start = 0
     while start < len(content):
@@ -110,12 +110,12 @@ def _pax_records(content: bytes) -> dict[str, str]:
         key, equals, value = content[space + 1 : end].partition(b"=")
         if not equals or not value.endswith(b"\n") or end > len(content):
             raise tarfile.ReadError("malformed record")
-        records[_text(key)] = _text(value[:-1])
+        records[_decode_name(key)] = _decode_name(value[:-1])
         start = end
     return records
 
 
-def _text(content: bytes) -> str:
+def _decode_name(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
@@ -133,7 +133,7 @@ def _read_chunks(read: Read, size: int) -> Iterator[bytes]:
 
 
 def zip_entries(path: Path, meter: Meter) -> Iterator[Entry]:
-    """The entries of a zip file, in the order of its directory."""
+    """Yield the entries of a zip file, in the order of its directory."""
     with _ZipBytes(path, meter) as content, zipfile.ZipFile(content) as archive:
         for info in archive.infolist():
             yield Entry(name=info.orig_filename, kind=_zip_kind(info), chunks=_unzip(archive, info, meter))
@@ -164,7 +164,7 @@ def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, meter: Meter) -> Ite
 
 
 class _ZipBytes(io.BufferedReader):
-    """A zip file that refuses to hand out a directory of too many entries, before zipfile parses it."""
+    """A zip file that refuses to read a directory of too many entries, before zipfile parses it."""
 
     def __init__(self, path: Path, meter: Meter) -> None:
         super().__init__(io.FileIO(path))
@@ -174,9 +174,8 @@ class _ZipBytes(io.BufferedReader):
         limit = self.meter.limits.max_entries
         if size is not None and size > max(CHUNK, limit * ZIP_DIRECTORY_BYTES):
             raise RejectedInput(
-                "the directory of a zip file must be small enough to load",
-                found=f"{self.meter.what}: {size:,} bytes",
-                hint="check where it comes from; if it is right, raise storage.max_entries in the settings",
+                f"The directory of {self.meter.what} has {size:,} bytes, too many to load.",
+                "Check where it comes from; if it is right, raise `storage.max_entries` in the settings.",
             )
         content = super().read(size)
         Meter(self.meter.limits, what=self.meter.what).add_entries(content.count(ZIP_ENTRY_MAGIC))

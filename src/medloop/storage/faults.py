@@ -1,4 +1,4 @@
-"""A file that cannot be read or written, whichever library meets it, told as what the user can do about it."""
+"""Explain errors of reading and writing files, from any library, as errors with advice."""
 
 from __future__ import annotations
 
@@ -10,41 +10,46 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medloop.errors import UserError
-from medloop.storage.atomic import FULL
+from medloop.storage.atomic import DISK_FULL
 from medloop.storage.names import visible
 
-RIGHTS, READ_ONLY = (errno.EACCES, errno.EPERM), (errno.EROFS,)
-# Those of which the system need not name the file; of any other it does, or it is about something else than a file.
-NAMELESS = (*RIGHTS, *READ_ONLY, *FULL, errno.EIO)
-# SQLite does not say which one it was.
+DENIED, READ_ONLY = (errno.EACCES, errno.EPERM), (errno.EROFS,)
+# Errors that count even without a file name; others without one are not about a file.
+NAMELESS = (*DENIED, *READ_ONLY, *DISK_FULL, errno.EIO)
+# SQLite does not name the file.
 DATABASES = "a database of the project (feedback.db, mlflow.db)"
-# How Rust's libraries write the system's number into their errors.
+# How Rust libraries write the error number of the system.
 RUST = re.compile(r"\(os error (\d+)\)")
-SQLITE = {
-    "SQLITE_READONLY": errno.EACCES,
-    "SQLITE_CANTOPEN": errno.EACCES,
-    "SQLITE_PERM": errno.EACCES,
-    "SQLITE_FULL": errno.ENOSPC,
-    "SQLITE_IOERR": errno.EIO,
+# SQLite's errors that only a person can fix, by the beginnings of their names: the system's number that says as much,
+# if there is one, and the reason.
+SQLITE_FAULTS: dict[str, tuple[int | None, str]] = {
+    "SQLITE_CANTOPEN": (errno.EACCES, "the database file is missing or cannot be opened"),
+    "SQLITE_CORRUPT": (None, "the database file is damaged"),
+    "SQLITE_ERROR": (None, "a table of the database is missing or was changed"),
+    "SQLITE_FULL": (errno.ENOSPC, "the disk of the database is full"),
+    "SQLITE_IOERR": (errno.EIO, "the database file cannot be read or written"),
+    "SQLITE_NOTADB": (None, "the database file is not a database"),
+    "SQLITE_PERM": (errno.EACCES, "the database file cannot be written"),
+    "SQLITE_READONLY": (errno.EACCES, "the database file cannot be written"),
 }
 
 
 def explain_fault(error: BaseException, *, file: Path | None = None) -> UserError | None:
-    """Return what to tell the user where a file or folder is at the root of an error; `file` is a SQLite database's."""
+    """Return a UserError if an error was caused by a file or folder; `file` is that of a SQLite database."""
     for one in _chain(error):
-        # Farther down, a file that was not there may be what the code was ready for.
+        # A missing file further down the chain may have been expected by the code.
         about_file = one is error and getattr(one, "filename", None) is not None
         if isinstance(one, OSError) and one.strerror and (about_file or one.errno in NAMELESS):
-            return _told(one.errno or 0, one.strerror, one.filename)
-        if isinstance(one, sqlite3.Error) and (number := _number(one)):
-            return _told(number, str(one), file or DATABASES)
+            return _file_error(one.errno or 0, one.strerror, one.filename)
+        if isinstance(one, sqlite3.Error) and (number := _sqlite_errno(one)):
+            return _file_error(number, str(one), file or DATABASES)
         if not isinstance(one, OSError) and (found := RUST.search(str(one))):
-            return _told(int(found[1]), os.strerror(int(found[1])), file)
+            return _file_error(int(found[1]), os.strerror(int(found[1])), file)
     return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that it came from."""
+    """Yield the error and its causes."""
     seen: list[BaseException | None] = [None]
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -55,28 +60,27 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             waiting += [one.__context__, one.__cause__, getattr(one, "orig", None)]
 
 
-def _number(error: sqlite3.Error) -> int | None:
+def _sqlite_errno(error: sqlite3.Error) -> int | None:
     name = getattr(error, "sqlite_errorname", None) or ""
-    return next((number for kind, number in SQLITE.items() if name.startswith(kind)), None)
+    return next((number for kind, (number, _) in SQLITE_FAULTS.items() if name.startswith(kind)), None)
 
 
-def _told(number: int, words: str, place: object) -> UserError:
+def _file_error(number: int, words: str, place: object) -> UserError:
     name = os.fsdecode(place) if isinstance(place, bytes | os.PathLike) else str(place or "")
-    if number in RIGHTS and name and name != DATABASES and not os.path.lexists(name):
-        # What cannot be made is told by the folder that refuses it.
+    if number in DENIED and name and name != DATABASES and not os.path.lexists(name):
+        # A file that cannot be created is named by its folder.
         name = str(Path(name).absolute().parent)
     return UserError(
-        "A file or folder cannot be read or written",
-        found=f"{visible(name)}: {words}" if name else words,
-        hint=f"{_advice(number)}; then run the command again",
+        f"{visible(name) if name else 'A file or folder'} cannot be read or written ({words}).",
+        f"{_advice(number)}, then run the command again.",
     )
 
 
 def _advice(number: int) -> str:
-    if number in FULL:
-        return "make room on the disk, or raise the quota or the limit on the size of files"
+    if number in DISK_FULL:
+        return "Free some disk space, or raise the quota or the limit on file size"
     if number in READ_ONLY:
-        return "use a folder on a file system that is not mounted read-only"
-    if number in RIGHTS:
-        return f"give user {os.geteuid()} the rights for it and for its folder, or run as a user who has them"
-    return "check the path and the disk"
+        return "Use a folder on a file system that is not mounted read-only"
+    if number in DENIED:
+        return f"Give user {os.geteuid()} access to it and to its folder, or run as a user who has access"
+    return "Check the path and the disk"

@@ -1,4 +1,4 @@
-"""The names of files: which of strangers' may be taken, and how any is stored as text and shown."""
+"""File names: which untrusted names are safe, and how names are stored as text and displayed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from urllib.parse import unquote
 MAX_PART_BYTES = 255
 MAX_NAME_BYTES = 1024
 DRIVE = re.compile(r"[A-Za-z]:")
-# No path that the system gives begins like this, for it never writes two slashes in a row.
+# No path of the system begins like this, since it never has two slashes in a row.
 ENCODED = "file://"
-# Bytes that are no UTF-8, as Python holds them in a name.
-STRAY = re.compile("[\udc80-\udcff]")
-# What moves the cursor, turns the direction of the text or is not seen: controls, formats, strays, line ends.
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# Bytes that are not UTF-8, as Python represents them in a file name.
+SURROGATES = re.compile("[\udc80-\udcff]")
+# Characters that move the cursor, change the text direction or are invisible, by Unicode category.
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def stored_paths(paths: Sequence[str]) -> list[str]:
-    """Return paths as texts that every file format takes: a path that is not UTF-8 as a percent-encoded address."""
+    """Return paths as valid text: a path that is not UTF-8 becomes a percent-encoded file:// address."""
     try:
         "".join(paths).encode()
     except UnicodeEncodeError:
-        return [_encoded(path) if STRAY.search(path) else path for path in paths]
+        return [_encoded(path) if SURROGATES.search(path) else path for path in paths]
     return list(paths)
 
 
 def local_path(stored: str) -> str:
-    """Return the path that a stored text stands for."""
+    """Return the path of a stored text."""
     if not stored.startswith(ENCODED):
         return stored
     return unquote(stored.removeprefix(ENCODED), errors="surrogateescape")
@@ -41,25 +41,25 @@ def utf8(name: str) -> str:
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """Return a text with escapes for what a terminal or page would obey, hide or refuse, but for the letters kept."""
+    """Return a text with invisible and control characters escaped, except those in `keep`."""
     if text.isprintable():
         return text
     return "".join(
-        letter.encode("unicode_escape").decode() if _is_unseen(letter) and letter not in keep else letter
+        letter.encode("unicode_escape").decode() if _is_invisible(letter) and letter not in keep else letter
         for letter in utf8(text)
     )
 
 
-def _is_unseen(letter: str) -> bool:
-    return unicodedata.category(letter) in UNSEEN
+def _is_invisible(letter: str) -> bool:
+    return unicodedata.category(letter) in INVISIBLE
 
 
 def _encoded(path: str) -> str:
-    return ENCODED + STRAY.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", path.replace("%", "%25"))
+    return ENCODED + SURROGATES.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", path.replace("%", "%25"))
 
 
 def why_unsafe(name: str) -> str | None:
-    """Why a file of this name could land somewhere else or nowhere, if so."""
+    """Return why a file of this name is unsafe to create, if it is."""
     path = PurePosixPath(name)
     try:
         encoded = name.encode("utf-8")
@@ -79,19 +79,19 @@ def why_unsafe(name: str) -> str | None:
 
 
 def is_litter(path: PurePosixPath) -> bool:
-    """Whether a file is what macOS adds to archives and nobody wants."""
+    """Return whether a file is metadata that macOS adds to archives."""
     return "__MACOSX" in path.parts or path.name == ".DS_Store" or path.name.startswith("._")
 
 
 class TakenNames:
-    """The names in one folder, told apart as the least able file system would."""
+    """The names in one folder, compared as on a file system that ignores case and Unicode forms."""
 
     def __init__(self) -> None:
         self.files: set[str] = set()
         self.folders: set[str] = {"."}
 
     def take(self, path: PurePosixPath, *, folder: bool) -> bool:
-        """Take a name with its folders; False where a file has it already."""
+        """Add a name with its folders; return False if it is taken already."""
         keys = [_key(parent) for parent in (path, *path.parents)]
         above = keys if folder else keys[1:]
         if not self.files.isdisjoint(above):

@@ -1,4 +1,4 @@
-"""Files in S3 and what speaks like it; credentials and endpoint come from where boto looks for them."""
+"""Files in S3-compatible object stores; credentials and endpoint come from the usual AWS configuration."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from medloop.errors import UserError
 from medloop.storage.entries import CHUNK
 
 FILES_AT_ONCE = 256
-# What may be read into memory at once.
-SMALL = 4 * 2**20
+# The most that is read into memory at once.
+MAX_READ_BYTES = 4 * 2**20
 
 
 class StorageAway(UserError):
-    """An object store that does not answer, or not to us."""
+    """An object store that cannot be reached, or denies access."""
 
     http_status = 503
 
 
 @contextmanager
 def receive(uri: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
-    """The content of an object, in chunks, and its size."""
+    """Open an object, and yield its content in chunks and its size."""
     s3 = _s3()
     with _explained(uri):
         file = s3.open(_key(uri), "rb")
@@ -41,7 +41,7 @@ def _read(file: Any, uri: str) -> Iterator[bytes]:
 
 
 def list_objects(uri: str) -> dict[str, int]:
-    """The objects under a prefix, or the one of this name, and the size of each."""
+    """Return the objects under a prefix, or the one of this name, with their sizes."""
     s3 = _s3()
     with _explained(uri):
         found = s3.find(_key(uri), detail=True)
@@ -49,46 +49,46 @@ def list_objects(uri: str) -> dict[str, int]:
 
 
 def read(uri: str, *, seconds: float) -> bytes | None:
-    """A small object whole, if there is one; an object store that takes longer is away."""
+    """Read a small object, if it exists; an object store that takes longer counts as unreachable."""
     from fsspec.asyn import sync
 
     s3 = _s3()
     with _explained(uri):
         try:
-            content: bytes = sync(s3.loop, s3._cat_file, _key(uri), start=0, end=SMALL, timeout=seconds)
+            content: bytes = sync(s3.loop, s3._cat_file, _key(uri), start=0, end=MAX_READ_BYTES, timeout=seconds)
         except FileNotFoundError:
             return None
     return content
 
 
 def download(prefix: str, uris: Sequence[str], paths: Sequence[Path]) -> Iterator[int]:
-    """Write objects under a prefix to files, many at once, and tell after each lot how many bytes it was."""
+    """Download objects to files, many at once, and yield the number of bytes of each batch."""
     s3 = _s3()
     for start in range(0, len(uris), FILES_AT_ONCE):
-        lot = slice(start, start + FILES_AT_ONCE)
+        batch = slice(start, start + FILES_AT_ONCE)
         with _explained(prefix):
-            s3.get([_key(uri) for uri in uris[lot]], [str(path) for path in paths[lot]])
-        yield sum(path.stat().st_size for path in paths[lot])
+            s3.get([_key(uri) for uri in uris[batch]], [str(path) for path in paths[batch]])
+        yield sum(path.stat().st_size for path in paths[batch])
 
 
 def upload(paths: Sequence[Path], uris: Sequence[str]) -> None:
-    """Bring files into the object store, many at once."""
+    """Upload files, many at once."""
     s3 = _s3()
     for start in range(0, len(uris), FILES_AT_ONCE):
-        lot = slice(start, start + FILES_AT_ONCE)
+        batch = slice(start, start + FILES_AT_ONCE)
         with _explained(uris[start]):
-            s3.put([str(path) for path in paths[lot]], [_key(uri) for uri in uris[lot]])
+            s3.put([str(path) for path in paths[batch]], [_key(uri) for uri in uris[batch]])
 
 
 def write(uri: str, content: bytes) -> None:
-    """Make a small object, or give it another content."""
+    """Write a small object."""
     s3 = _s3()
     with _explained(uri):
         s3.pipe_file(_key(uri), content)
 
 
 def remove_older(uri: str, before: datetime) -> int:
-    """Remove the objects under a prefix that were written before a time; how many that were."""
+    """Remove the objects under a prefix that were written before a time, and return how many."""
     s3 = _s3()
     with _explained(uri):
         found = s3.find(_key(uri), detail=True)
@@ -103,7 +103,7 @@ def _key(uri: str) -> str:
 
 
 def _s3() -> Any:
-    """The connection for the environment as it is now; a fork cannot use its parent's."""
+    """Return a connection for the current environment; a fork cannot use that of its parent."""
     return _connect(os.getpid(), frozenset(item for item in os.environ.items() if item[0].startswith("AWS_")))
 
 
@@ -112,22 +112,22 @@ def _connect(_process: int, _environment: frozenset[tuple[str, str]]) -> Any:
     try:
         import s3fs
     except ImportError as error:
-        raise UserError("s3:// needs s3fs", found="it is not installed", hint="pip install 'medloop[s3]'") from error
+        raise UserError("s3:// needs s3fs, which is not installed.", "Run `pip install 'medloop[s3]'`.") from error
     return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
 
 
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
-    """Turn what the object store does into an error that says so; its own words can hold keys of patients."""
+    """Turn errors of the object store into UserErrors; its own messages can contain keys of patients."""
     from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError("an object must exist", found=f"none at {uri}", hint="check bucket and key") from error
+        raise UserError(f"There is no object at {uri}.", "Check bucket and key.") from error
     except (OSError, BotoCoreError, ClientError) as error:
+        reason = getattr(error, "strerror", None)
         raise StorageAway(
-            "the object store must answer",
-            found=f"{type(error).__name__} for {uri}: {getattr(error, 'strerror', None) or 'no more is known'}",
-            hint="check the AWS_* variables (credentials, region, AWS_ENDPOINT_URL) and the rights on the bucket",
+            f"The object store failed for {uri} ({type(error).__name__}{f': {reason}' if reason else ''}).",
+            "Check the AWS_* variables (credentials, region, AWS_ENDPOINT_URL) and the permissions on the bucket.",
         ) from error

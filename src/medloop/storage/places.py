@@ -1,11 +1,12 @@
-"""Places where data lies: a local path, a web address or an object store, each brought to a local path."""
+"""Fetch data from a local path, a web address or an object store to a local path."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
@@ -19,7 +20,7 @@ from medloop.storage.names import TakenNames, is_litter, why_unsafe
 
 LOCAL = ""
 SCHEMES = ("http", "https", "s3")
-# Zip inside, but a file to whoever reads them.
+# Zip files that are not unpacked.
 FORMATS_IN_ZIP = (".npz", ".xlsx", ".ods")
 
 
@@ -32,11 +33,11 @@ def fetch(
     sha256: str | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Path:
-    """One file as a local path: a local one where it is, any other downloaded into `folder`."""
+    """Return the local path of a file: a remote one is downloaded into `folder`."""
     if _scheme(uri) == LOCAL:
         path = _existing(uri)
         if not path.is_file():
-            raise UserError("one file must be given", found=f"{uri} is a folder", hint="give a file in it")
+            raise UserError(f"{uri} is a folder, not a file.", "Give a file in it.")
         if sha256 is not None:
             _check_sha256(uri, sha256_file(path), sha256)
         return path
@@ -57,7 +58,7 @@ def place(
     sha256: str | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Path:
-    """Any place as a local path; what is remote or packed becomes the new content of `folder`."""
+    """Return the local path of any place; a remote or packed one becomes the new content of `folder`."""
     limits = limits or Limits()
     scheme = _scheme(uri)
     if scheme == LOCAL:
@@ -80,7 +81,7 @@ def place(
 
 
 def list_uris(uri: str) -> Iterator[str]:
-    """The files at a place, sorted; a web address is one file."""
+    """Yield the files at a place, sorted; a web address is one file."""
     scheme = _scheme(uri)
     if scheme == "s3":
         from medloop.storage.objects import list_objects
@@ -88,15 +89,38 @@ def list_uris(uri: str) -> Iterator[str]:
         yield from list_objects(uri)
     elif scheme == LOCAL and _existing(uri).is_dir():
         root = _existing(uri)
-        files = (path for path in root.rglob("*") if path.is_file())
-        yield from sorted(str(path) for path in files if not is_litter(PurePosixPath(path.relative_to(root))))
+        yield from sorted(
+            str(root / folder / file.name)
+            for folder, files in walk_files(root)
+            for file in files
+            if not is_litter(PurePosixPath(folder, file.name))
+        )
     else:
         yield uri
 
 
+def walk_files(
+    root: Path, skip: Callable[[str], bool] = lambda _name: False
+) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Yield every folder below the root, as a path from there, with its files; links to folders are not followed."""
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        files: list[os.DirEntry[str]] = []
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if skip(entry.name):
+                    continue
+                if entry.is_file():
+                    files.append(entry)
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{folder}{entry.name}/")
+        yield folder, files
+
+
 @contextmanager
 def open_uri(uri: str, *, limits: Limits | None = None, allow_hosts: Collection[str] = ()) -> Iterator[BinaryIO]:
-    """Open a file at any place to read; a remote one is downloaded first, within the limits."""
+    """Open a file at any place for reading; a remote one is downloaded first, within the limits."""
     if _scheme(uri) == LOCAL:
         with fetch(uri, Path()).open("rb") as file:
             yield file
@@ -109,35 +133,33 @@ def open_uri(uri: str, *, limits: Limits | None = None, allow_hosts: Collection[
 
 
 def _scheme(uri: str) -> str:
-    """The scheme of an address, or LOCAL for a path."""
+    """Return the scheme of an address, or LOCAL for a path."""
     scheme, mark, _ = uri.partition("://")
     if not mark:
         return LOCAL
     if scheme == "file":
-        raise RefusedAddress(
-            "a local place must be given as a path", found="a file:// address", hint="leave out 'file://'"
-        )
+        raise RefusedAddress("file:// addresses are not supported.", "Give the path without 'file://'.")
     if scheme not in SCHEMES:
-        raise UnknownName("the scheme of an address", scheme, SCHEMES)
+        raise UnknownName("address scheme", scheme, SCHEMES)
     return scheme
 
 
 def _existing(uri: str) -> Path:
     path = Path(uri).expanduser()
     if not path.exists():
-        raise UserError("a local place must exist", found=f"nothing at {uri}", hint="check the spelling")
+        raise UserError(f"{uri} does not exist.", "Check the spelling.")
     return path
 
 
 def _file_name(uri: str) -> str:
-    """The name that a downloaded file gets; never one that the server chooses."""
+    """Return the name for a downloaded file; the server cannot choose it."""
     path = uri.partition("://")[2].partition("/")[2]
     if _scheme(uri) != "s3":
         path = unquote(re.split("[?#]", path)[0].rpartition("/")[2])
     name = path.rpartition("/")[2] or "download"
-    reason = why_unsafe(name) if PurePosixPath(name).name else "it has none"
+    reason = why_unsafe(name) if PurePosixPath(name).name else "it has no file name"
     if reason is not None:
-        raise RejectedInput("an address must end in a file name", found=reason, hint="check the address")
+        raise RejectedInput(f"The address does not end in a usable file name: {reason}.", "Check the address.")
     return name
 
 
@@ -152,7 +174,7 @@ def _receive(uri: str, allow_hosts: Collection[str]) -> AbstractContextManager[t
 
 
 def _save(chunks: Iterator[bytes], file: IO[bytes], meter: Meter, size: int | None, on_bytes: OnBytes | None) -> str:
-    """Write chunks to a file as long as the meter allows, and return their SHA-256."""
+    """Write chunks to a file within the limits of the meter, and return their SHA-256."""
     meter.expect_bytes(size or 0)
     digest = hashlib.sha256()
     for chunk in chunks:
@@ -167,15 +189,14 @@ def _save(chunks: Iterator[bytes], file: IO[bytes], meter: Meter, size: int | No
 def _check_sha256(what: str, found: str, wanted: str) -> None:
     if found != wanted.lower():
         raise RejectedInput(
-            f"the SHA-256 of {what} must be {wanted}",
-            found=found,
-            hint="the file is another one than expected: check where it comes from, or correct the SHA-256",
+            f"The SHA-256 of {what} is {found}, not {wanted} as expected.",
+            "Check where the file comes from, or correct the SHA-256.",
         )
 
 
 def _refuse_sha256(uri: str, sha256: str | None) -> None:
     if sha256 is not None:
-        raise UserError("a SHA-256 must be that of one file", found=f"{uri} is a folder", hint="leave it out")
+        raise UserError(f"A SHA-256 was given, and {uri} is a folder, not one file.", "Leave it out.")
 
 
 def _is_packed(path: Path) -> bool:
@@ -195,7 +216,7 @@ def _place_local(uri: str, folder: Path, limits: Limits, sha256: str | None) -> 
 
 
 def _place_prefix(uri: str, sizes: dict[str, int], folder: Path, limits: Limits, on_bytes: OnBytes | None) -> Path:
-    """Download all objects under a prefix, whose keys are no more to be trusted than names in an archive."""
+    """Download all objects under a prefix, whose keys are as untrusted as names in an archive."""
     from medloop.storage import objects
 
     meter = Meter(limits, what=uri)
@@ -204,7 +225,7 @@ def _place_prefix(uri: str, sizes: dict[str, int], folder: Path, limits: Limits,
     meter.expect_bytes(total)
     names = _names_under(uri, list(sizes))
     if not names:
-        raise UserError("a place must hold files", found=f"none at {uri}", hint="check bucket and prefix")
+        raise UserError(f"There are no files at {uri}.", "Check bucket and prefix.")
     with atomic_folder(folder) as new:
         paths = [new / name for name in names.values()]
         for parent in {path.parent for path in paths}:
@@ -224,10 +245,10 @@ def _names_under(uri: str, objects: list[str]) -> dict[str, PurePosixPath]:
         name = key.removeprefix(prefix)
         path = PurePosixPath(name)
         if why_unsafe(name) is not None or not taken.take(path, folder=False):
+            reason = why_unsafe(name) or "another one has the same name"
             raise RejectedInput(
-                "keys must be usable as file names that differ",
-                found=f"object {number} under {uri}: {why_unsafe(name) or 'another one has its name'}",
-                hint="rename the object, or give another prefix",
+                f"The key of object {number} under {uri} cannot be used as a file name: {reason}.",
+                "Rename the object, or give another prefix.",
             )
         if not is_litter(path):
             names[key] = path

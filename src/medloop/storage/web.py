@@ -1,4 +1,4 @@
-"""Files from http and https, read only from addresses that were checked."""
+"""Download files over http and https, only from addresses that were checked."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 SECONDS = 30.0
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# What may stand in a target as it is; a percent sign too, because addresses come quoted already.
+# Characters that are not quoted in a target; the percent sign too, because addresses are quoted already.
 SAFE = "/%:@!$&'()*+,;=~-._"
 
 
 @contextmanager
 def receive(url: str, *, allow_hosts: Collection[str]) -> Iterator[tuple[Iterator[bytes], int | None]]:
-    """The content of a file, in chunks, and its size where the server tells it."""
+    """Open a file, and yield its content in chunks and its size, if the server sends it."""
     with _explained(url), _follow(url, allow_hosts) as response:
         if response.status != 200:
             raise UserError(
-                "a server must have the file",
-                found=f"{_shown(url)} answers {response.status}",
-                hint="check the address; what needs a log-in must be downloaded by hand",
+                f"{_without_query(url)} returned HTTP status {response.status}.",
+                "Check the address; download files that need a login by hand.",
             )
         size = _header(response, b"content-length")
         yield iter(response.iter_stream()), int(size) if size else None
@@ -36,7 +35,7 @@ def receive(url: str, *, allow_hosts: Collection[str]) -> Iterator[tuple[Iterato
 
 @contextmanager
 def _follow(url: str, allow_hosts: Collection[str]) -> Iterator[httpcore.Response]:
-    """The first answer that is no redirect."""
+    """Follow redirects, and yield the first other response."""
     for _ in range(MAX_REDIRECTS + 1):
         with _get(_parse(url), allow_hosts) as response:
             if response.status not in REDIRECTS:
@@ -44,9 +43,8 @@ def _follow(url: str, allow_hosts: Collection[str]) -> Iterator[httpcore.Respons
                 return
             url = _next_url(url, response)
     raise UserError(
-        f"an address must lead to a file within {MAX_REDIRECTS} redirects",
-        found=f"the last one leads to {_shown(url)}",
-        hint="give the address of the file itself",
+        f"The address leads through more than {MAX_REDIRECTS} redirects, the last to {_without_query(url)}.",
+        "Give the address of the file itself.",
     )
 
 
@@ -55,7 +53,7 @@ def _get(parts: SplitResult, allow_hosts: Collection[str]) -> Iterator[httpcore.
     target = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE + '?[]')}" if parts.query else "")
     url = httpcore.URL(scheme=parts.scheme, host=_host(parts), port=parts.port, target=target)
     timeout = dict.fromkeys(("connect", "read", "write", "pool"), SECONDS)
-    # A compressed transfer would end up compressed on disk.
+    # A compressed transfer would be stored compressed.
     headers = [("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", "medloop")]
     with (
         _pool(parts, allow_hosts) as pool,
@@ -65,9 +63,9 @@ def _get(parts: SplitResult, allow_hosts: Collection[str]) -> Iterator[httpcore.
 
 
 def _pool(parts: SplitResult, allow_hosts: Collection[str]) -> httpcore.ConnectionPool:
-    """Connections to checked addresses, or to the proxy that HTTPS_PROXY and its kin name for this host.
+    """Return connections to checked addresses, or to the proxy of the environment for this host.
 
-    The operator chose the proxy, so it may lie inside; what it is asked for is held to the same rules as ever.
+    The operator chose the proxy, so it may be internal; the hosts behind it are checked by the same rules.
     """
     port = parts.port or DEFAULT_PORTS[parts.scheme]
     proxy = None if proxy_bypass(f"{parts.hostname}:{port}") else _proxy_for(parts.scheme)
@@ -78,7 +76,7 @@ def _pool(parts: SplitResult, allow_hosts: Collection[str]) -> httpcore.Connecti
 
 
 def _proxy_for(scheme: str) -> httpcore.Proxy | None:
-    """The proxy of the environment for these addresses; what is wrong with it is told without its password."""
+    """Return the proxy of the environment for these addresses; errors do not contain its password."""
     url = getproxies().get(scheme)
     if url is None:
         return None
@@ -89,9 +87,8 @@ def _proxy_for(scheme: str) -> httpcore.Proxy | None:
         sound = False
     if not sound:
         raise UserError(
-            f"{scheme.upper()}_PROXY does not name a proxy that medloop can use",
-            found="another scheme, or no host",
-            hint="set it to http://host:port, or list hosts that need none in NO_PROXY",
+            f"{scheme.upper()}_PROXY is not the address of an HTTP proxy.",
+            "Set it to http://host:port, or list hosts that need no proxy in NO_PROXY.",
         )
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     return httpcore.Proxy(httpcore.URL(scheme=parts.scheme, host=_host(parts), port=parts.port, target="/"), auth=auth)
@@ -110,27 +107,25 @@ def _next_url(url: str, response: httpcore.Response) -> str:
     before, after = urlsplit(url).scheme, urlsplit(following).scheme
     if after not in ("http", "https") or (before, after) == ("https", "http"):
         raise RefusedAddress(
-            "a redirect must lead to http or https, and from https only to https",
-            found=f"one from {before} to {after or 'nowhere'}",
-            hint="give the address of the file itself",
+            f"A redirect from {before} to {after or 'an invalid address'} is not allowed.",
+            "Give the address of the file itself.",
         )
     return following
 
 
 def _parse(url: str) -> SplitResult:
-    """An address in its parts, with a host and without credentials."""
+    """Split an address that has a host and no credentials."""
     try:
         parts = urlsplit(url)
         sound = bool(_host(parts)) and parts.port != 0
     except ValueError:
         sound = False
     if not sound:
-        raise UserError("an address must have a host", found="none, or a malformed one", hint="check its spelling")
+        raise UserError("The address has no valid host.", "Check its spelling.")
     if parts.username is not None:
         raise RefusedAddress(
-            "an address must not carry a user or password",
-            found=f"one for {parts.hostname}",
-            hint="use an address that needs none, such as a presigned one",
+            f"The address of {parts.hostname} contains a user name or password.",
+            "Use an address without credentials, such as a presigned one.",
         )
     return parts
 
@@ -140,27 +135,26 @@ def _host(parts: SplitResult) -> str:
     return host if host.isascii() else host.encode("idna").decode("ascii")
 
 
-def _shown(url: str) -> str:
-    """An address as messages may show it: queries carry signatures."""
+def _without_query(url: str) -> str:
+    """Return an address for messages, without its query, which may contain a signature."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{parts.path}"
 
 
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
-    """Turn what the network does into an error that says so."""
+    """Turn network errors into UserErrors."""
     try:
         yield
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
         raise UserError(
-            "a file must come over the network whole",
-            found=f"{type(error).__name__} from {_shown(url)}: {error}",
-            hint="check the network, and the proxy if HTTPS_PROXY or HTTP_PROXY names one; then try again",
+            f"The download from {_without_query(url)} failed ({type(error).__name__}: {error}).",
+            "Check the network, and the proxy if HTTPS_PROXY or HTTP_PROXY is set, then try again.",
         ) from error
 
 
 class _CheckedNetwork(httpcore.NetworkBackend):
-    """Connects to the very addresses that it has checked; certificates are still checked for the host's name."""
+    """Connect only to addresses that were checked; certificates are still checked for the host name."""
 
     def __init__(self, allow_hosts: Collection[str]) -> None:
         self.allow_hosts = allow_hosts
@@ -174,7 +168,7 @@ class _CheckedNetwork(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first address of a host that answers."""
+        """Connect to the first reachable address of a host."""
         *others, last = checked_addresses(host, port, allow_hosts=self.allow_hosts)
         for address in others:
             try:

@@ -1,4 +1,4 @@
-"""Models side by side: the same repeated folds for each, with intervals that know the folds overlap."""
+"""Comparison of models on the same repeated folds, with intervals that allow for the overlap of the folds."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from medloop.metrics.estimate import Interval, within
+from medloop.metrics import MAIN_METRICS
 from medloop.metrics.every import metric_called
-from medloop.metrics.folds import repeated_cv_interval
+from medloop.metrics.intervals.estimate import Interval, within
+from medloop.metrics.intervals.folds import repeated_cv_interval
 from medloop.metrics.view import BY_CLASS, IntArray
 from medloop.progress import track
 from medloop.train.crossval import cross_validate
 from medloop.train.learning import TableLearning
 
-SHOWN = ("roc_auc", "accuracy", "recall", "specificity", "f1", "brier", "log_loss")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A model to compare; `folds` gives a row of figures for each fold of an assignment."""
+    """A model to compare; `folds` returns a row of figures for each fold of an assignment."""
 
     name: str
     says: str
@@ -31,7 +30,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One model's figures over all repeats and folds."""
+    """The figures of one model over all repeats and folds."""
 
     name: str
     says: str
@@ -43,7 +42,7 @@ class Compared:
 def table_candidate(
     learning: TableLearning, name: str, params: Mapping[str, Any], *, says: str, seed: int
 ) -> Candidate:
-    """An estimator for tables."""
+    """Return a table estimator to compare."""
 
     def folds(fold: IntArray) -> pd.DataFrame:
         return cross_validate(replace(learning, fold=fold), name, params, seed=seed).history
@@ -52,7 +51,7 @@ def table_candidate(
 
 
 def compare_models(candidates: Sequence[Candidate], repeats: Sequence[IntArray]) -> list[Compared]:
-    """The models, the best AUC first; `repeats` holds one assignment of folds each."""
+    """Return the models, the best AUC first; `repeats` holds one assignment of folds each."""
     compared = [_compare(one, repeats) for one in track(candidates, total=len(candidates), what="models")]
     return sorted(compared, key=lambda one: -one.figures["roc_auc"].value)
 
@@ -60,7 +59,7 @@ def compare_models(candidates: Sequence[Candidate], repeats: Sequence[IntArray])
 def _compare(candidate: Candidate, repeats: Sequence[IntArray]) -> Compared:
     started = time.perf_counter()
     histories = [candidate.folds(fold) for fold in repeats]
-    names = [name for name in (*SHOWN, *(f"{BY_CLASS}{one}" for one in SHOWN)) if name in histories[0]]
+    names = [name for name in (*MAIN_METRICS, *(f"{BY_CLASS}{one}" for one in MAIN_METRICS)) if name in histories[0]]
     folds = {name: [float(v) for history in histories for v in history[name]] for name in names}
     held_out = 1 / len(histories[0])
     return Compared(

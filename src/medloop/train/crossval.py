@@ -1,4 +1,4 @@
-"""Cross-validation: the same folds for every model, and predictions for cases that a fold did not see."""
+"""Cross-validation of table models: figures of every fold, and out-of-fold probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medloop.train.learning import TableLearning, measure
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """A row of figures a fold, and the out-of-fold probabilities of every training case."""
+    """One row of figures for each fold, and the out-of-fold probabilities of every training case."""
 
     history: pd.DataFrame
     probabilities: FloatArray
@@ -27,7 +27,7 @@ class CrossValidated:
 def cross_validate(
     learning: TableLearning, name: str, params: Mapping[str, Any], *, seed: int, what: str = "folds"
 ) -> CrossValidated:
-    """Fit on all folds but one, measure on that one, for each."""
+    """Fit on all folds but one and measure on that one, for each fold."""
     probabilities = np.full((len(learning.y), len(learning.classes)), np.nan)
     history = []
     folds = list(learning.folds())
@@ -40,9 +40,9 @@ def cross_validate(
 
 
 def fit(learning: TableLearning, name: str, params: Mapping[str, Any], *, seed: int, mask: Any = None) -> Any:
-    """The fitted pipeline on the masked cases, or on all."""
+    """Return the pipeline fitted on the masked cases, or on all."""
     pipeline = table_pipeline(name, params, kinds=learning.kinds, seed=seed)
     chosen = slice(None) if mask is None else mask
-    # One thread a fit: sums in another order would give other last digits on another machine.
+    # One thread: sums in another order would differ in their last digits on another machine.
     with threadpool_limits(1):
         return pipeline.fit(learning.frame[chosen], learning.y[chosen])

@@ -1,4 +1,4 @@
-"""What a table model learns from, and how a fold is measured."""
+"""The training cases of a table model, and how a fold is measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medloop.storage import read_parquet
 
 Mask = NDArray[np.bool_]
 
-# How `measure` decides, for whoever states it.
+# How `measure` decides, in words.
 FOLD_DECISION = "the likeliest class (0.5 for two classes)"
 
 
@@ -38,17 +38,17 @@ class TableLearning:
 
     @property
     def fold_count(self) -> int:
-        """How many folds the cases are in."""
+        """The number of folds."""
         return int(self.fold.max()) + 1
 
     def folds(self) -> Iterator[tuple[Mask, Mask]]:
-        """Masks of what each fold learns from and what it is measured on."""
+        """Yield for each fold the masks of the cases to train on and to measure on."""
         for fold in range(self.fold_count):
             yield self.fold != fold, self.fold == fold
 
 
 def read_learning(folder: Path, splits: Path) -> TableLearning:
-    """The training part of the prepared table."""
+    """Return the training part of the prepared table."""
     prepared = read_prepared(folder)
     parts = read_parquet(splits).query("part == 'train'").set_index("case_id")
     chosen = [number for number, name in enumerate(prepared.case_ids) if name in parts.index]
@@ -58,7 +58,7 @@ def read_learning(folder: Path, splits: Path) -> TableLearning:
     labels = [prepared.labels[number] for number in chosen]
     if absent := sorted(set(classes) - set(labels)):
         raise UserError(
-            "every class must have training cases", found=f"none of {', '.join(absent)}", hint="check data.classes"
+            f"No training cases of class {', '.join(absent)}.", "Check data.classes, or add cases of every class."
         )
     return TableLearning(
         frame=model_frame(prepared.preparer.prepare([prepared.rows[number] for number in chosen])),
@@ -75,7 +75,7 @@ def read_learning(folder: Path, splits: Path) -> TableLearning:
 def measure(
     y: IntArray, probabilities: FloatArray, classes: tuple[str, ...], positive: tuple[str, ...]
 ) -> dict[str, float]:
-    """Every metric at the plain decision, in both views; the export chooses the threshold later."""
+    """Return every metric at the default decision, in both views; the threshold is chosen at export."""
     truth, shares = positive_view(y, probabilities, classes, positive)
     by_class = every_class_metric(y, probabilities, decided(probabilities), classes, positive)
     return every_metric(truth, shares, decided(shares)) | by_class

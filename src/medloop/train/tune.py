@@ -1,4 +1,4 @@
-"""Tuning: trials over the ranges that the recipe declares, judged without the test cases."""
+"""Tuning: trials over the ranges of the recipe, judged without the test cases."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from medloop.recipe import ModelSection, TuneSection
 from medloop.train.crossval import cross_validate
 from medloop.train.learning import TableLearning
 from medloop.train.study import (
-    complete,
-    counted,
     first_number,
     has_room,
     importances,
     is_surplus,
+    list_complete,
+    list_trials,
     open_study,
     suggest,
     wait_for_others,
@@ -31,31 +31,31 @@ from medloop.train.study import (
 Values = Mapping[str, Any]
 Row = Mapping[str, float]
 Report = Callable[[Row], None]
-# Gives the metric for some values, and reports epochs on the way if it has any.
+# Returns the metric for some values, and reports the epochs of a training on the way.
 Judge = Callable[[Values, Report], float]
 
 
-class Hopeless(Exception):
-    """Values with which nothing can be learned; the other trials go on."""
+class Untrainable(Exception):
+    """Values with which the training diverges; the other trials go on."""
 
 
 class _Surplus(Exception):
-    """Other processes began the last trials at the same moment."""
+    """Other processes began the last trials at the same time."""
 
 
 class TrialLog(Protocol):
-    """Who is told of a trial while it runs."""
+    """A log of one trial."""
 
     def log(self, row: Row) -> None:
-        """Some figures, those of an epoch with its number."""
+        """Record some figures, those of an epoch with its number."""
 
     def end(self, *, state: str) -> None:
-        """That it ended: complete, pruned or failed."""
+        """Record how the trial ended: complete, pruned or failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """The best values with their figure, every trial, and each range's share in what makes trials differ."""
+    """The best values with their figure, every trial, and the importance of each range."""
 
     best: dict[str, Any]
     figure: float
@@ -67,21 +67,21 @@ OpenLog = Callable[[int, Values], TrialLog]
 
 
 def tune(judge: Judge, section: TuneSection, *, storage: str, name: str, open_log: OpenLog) -> Tuned:
-    """Run what is left of the study's trials; several processes may do so at once."""
+    """Run the remaining trials of the study; several processes may share it."""
     with open_study(section, storage=storage, name=name) as study:
         objective = _objective(study, judge, section, open_log)
         while (ended := len(_ended(study))) < section.trials:
             if has_room(study, section.trials):
                 study.optimize(objective, n_trials=1, catch=(_Surplus,))
-                _say_best(study, section)
+                _report_best(study, section)
             else:
-                _say(f"tune: waiting for {section.trials - ended} trial(s) of other processes")
+                _print(f"tune: waiting for {section.trials - ended} trial(s) in other processes")
                 wait_for_others(study)
         return _result(study, section)
 
 
 def table_judge(learning: TableLearning, model: ModelSection, metric: str, *, seed: int) -> Judge:
-    """Cross-validation on the training cases."""
+    """Return a judge that cross-validates on the training cases."""
 
     def judge(values: Values, _report: Report) -> float:
         result = cross_validate(learning, model.name, {**model.params, **values}, seed=seed, what="trial")
@@ -91,37 +91,36 @@ def table_judge(learning: TableLearning, model: ModelSection, metric: str, *, se
 
 
 def _objective(study: Any, judge: Judge, section: TuneSection, open_log: OpenLog) -> Callable[[Any], float]:
-    """What Optuna makes small: how far the metric is from its ideal."""
+    """Return what Optuna minimises: the distance of the metric from its ideal."""
 
     def objective(trial: Any) -> float:
         if is_surplus(study, trial.number, section.trials):
             raise _Surplus
         values = {name: suggest(trial, name, space) for name, space in section.space.items()}
-        with _followed(open_log(first_number(study, trial.number), values)) as log:
-            found = judge(values, lambda row: _report(trial, section.metric, row, log))
-            if not math.isfinite(found):
+        with _log_end(open_log(first_number(study, trial.number), values)) as log:
+            figure = judge(values, lambda row: _report(trial, section.metric, row, log))
+            if not math.isfinite(figure):
                 raise UserError(
-                    "tune.metric must be defined on the cases that judge",
-                    found=f"{section.metric} is undefined",
-                    hint="choose another metric, or see that every class has cases there",
+                    f"tune.metric {section.metric} is undefined on the validation cases.",
+                    "Choose another metric, or make sure that every class has cases there.",
                 )
-            log.log({f"tune_{section.metric}": found})
-        trial.set_user_attr("figure", found)
-        return METRICS[section.metric].distance(found)
+            log.log({f"tune_{section.metric}": figure})
+        trial.set_user_attr("figure", figure)
+        return METRICS[section.metric].distance(figure)
 
     return objective
 
 
 @contextmanager
-def _followed(log: TrialLog) -> Iterator[TrialLog]:
-    """Tell the log how the trial ended, whatever that was."""
+def _log_end(log: TrialLog) -> Iterator[TrialLog]:
+    """Record in the log how the trial ended."""
     from optuna import TrialPruned
 
     state = "failed"
     try:
         yield log
         state = "complete"
-    except (TrialPruned, Hopeless) as end:
+    except (TrialPruned, Untrainable) as end:
         state = "pruned"
         raise TrialPruned(str(end)) from end
     finally:
@@ -129,7 +128,7 @@ def _followed(log: TrialLog) -> Iterator[TrialLog]:
 
 
 def _report(trial: Any, metric: str, row: Row, log: TrialLog) -> None:
-    """Hand an epoch on, and give the trial up where others were better by then."""
+    """Log an epoch, and prune the trial if others were better by then."""
     from optuna import TrialPruned
 
     log.log(row)
@@ -140,32 +139,31 @@ def _report(trial: Any, metric: str, row: Row, log: TrialLog) -> None:
 
 
 def _ended(study: Any) -> list[Any]:
-    return [trial for trial in counted(study) if trial.state.is_finished()]
+    return [trial for trial in list_trials(study) if trial.state.is_finished()]
 
 
-def _answers(study: Any) -> list[Any]:
-    """The trials that count as answers, the best first."""
-    return sorted(complete(study), key=lambda trial: trial.value)
+def _ranked(study: Any) -> list[Any]:
+    """Return the complete trials, the best first."""
+    return sorted(list_complete(study), key=lambda trial: trial.value)
 
 
-def _say_best(study: Any, section: TuneSection) -> None:
-    for best in _answers(study)[:1]:
+def _report_best(study: Any, section: TuneSection) -> None:
+    for best in _ranked(study)[:1]:
         figure = best.user_attrs["figure"]
-        _say(f"tune: {len(_ended(study))} of {section.trials} trials, best {section.metric} {figure:.4f}")
+        _print(f"tune: {len(_ended(study))} of {section.trials} trials, best {section.metric} {figure:.4f}")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def _result(study: Any, section: TuneSection) -> Tuned:
-    ended, answers = _ended(study), _answers(study)
-    if not answers:
+    ended, ranked = _ended(study), _ranked(study)
+    if not ranked:
         raise UserError(
-            "one trial at least must learn something",
-            found=f"all {len(ended)} were given up",
-            hint="narrow tune.space, first of all learning_rate",
+            f"All {len(ended)} trials were pruned or diverged.",
+            "Narrow tune.space, learning_rate first.",
         )
     rows = [
         {
@@ -178,7 +176,7 @@ def _result(study: Any, section: TuneSection) -> Tuned:
         }
         for trial in ended
     ]
-    best = answers[0]
+    best = ranked[0]
     return Tuned(
         best=dict(best.params),
         figure=best.user_attrs["figure"],

@@ -1,0 +1,1 @@
+"""Batch scoring: many files or rows in, one table of predictions out."""

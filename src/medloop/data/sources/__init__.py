@@ -1,0 +1,1 @@
+"""The sources of labelled cases, one module each."""

@@ -1,0 +1,1 @@
+"""Bytes of a file to pixels, safely: strangers' files are decoded in limited processes."""

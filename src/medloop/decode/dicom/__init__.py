@@ -1,0 +1,1 @@
+"""DICOM files: pixels, grey values and the few tags that are read."""

@@ -1,0 +1,1 @@
+"""Reporting guidelines, item by item: CLAIM for images, TRIPOD+AI for tables."""

@@ -1,0 +1,1 @@
+"""What is computed on the locked test cases, as plain data."""

@@ -1,0 +1,1 @@
+"""Sentences about a bundle, built from the facts that its stages recorded."""

@@ -1,0 +1,1 @@
+"""The report for people: page, plots and model card."""

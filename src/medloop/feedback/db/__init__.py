@@ -1,0 +1,1 @@
+"""The SQL database: connection, tables, migrations, transactions and the writer."""

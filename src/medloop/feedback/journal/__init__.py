@@ -1,0 +1,1 @@
+"""The signed journal: its chain of entries, its head, and their verification."""

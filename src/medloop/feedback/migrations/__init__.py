@@ -1,1 +1,0 @@
-"""The steps that bring a database from one form to the next."""

@@ -1,0 +1,1 @@
+"""What happens while the database is unavailable: the spool and its delivery."""

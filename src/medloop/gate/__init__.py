@@ -1,0 +1,1 @@
+"""The promotion gate: its rules, the comparison with the champion, and the ledger of evaluations of an edition."""

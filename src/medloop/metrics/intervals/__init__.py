@@ -1,0 +1,1 @@
+"""Confidence intervals and paired comparisons, for cases that cluster in patients."""

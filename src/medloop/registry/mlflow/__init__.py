@@ -1,0 +1,1 @@
+"""The mirror of the model store in MLflow."""

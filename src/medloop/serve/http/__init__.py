@@ -1,0 +1,1 @@
+"""What surrounds a route: access control, limits on bodies and connections, and errors."""

@@ -1,0 +1,1 @@
+"""From decoded inputs to stored predictions: threads, batches and patients."""

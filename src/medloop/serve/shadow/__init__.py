@@ -1,0 +1,1 @@
+"""The challenger in shadow: a process that repeats the predictions of the champion."""

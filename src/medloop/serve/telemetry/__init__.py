@@ -1,0 +1,1 @@
+"""Prometheus metrics, traces and logs; none of them contains patient data."""

@@ -1,0 +1,1 @@
+"""Training image models: a head on cached features, or the whole network."""
