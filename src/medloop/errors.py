@@ -25,6 +25,11 @@ class UserError(Exception):
         super().__init__(problem, hint)
         self.problem, self.hint = problem, hint
 
+    @property
+    def reason(self) -> str:
+        """Return the problem without its full stop, for use within a sentence or a list."""
+        return self.problem.removesuffix(".")
+
     def __str__(self) -> str:
         separator = "\n" if "\n" in self.problem else " "
         return f"{self.problem}{separator}{self.hint}".rstrip()

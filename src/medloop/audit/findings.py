@@ -9,6 +9,7 @@ import pandas as pd
 
 from medloop.case import Finding, folded_id
 from medloop.recipe import AuditSection
+from medloop.wording import plural
 
 RANK = {"severe": 0, "warning": 1, "note": 2}
 # How many cases a finding lists.
@@ -35,14 +36,9 @@ def sort_by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda one: RANK[one.severity]))
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a number with its noun in the singular or the plural."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def count_reasons(quarantined: pd.Series[str]) -> str:
     """Return why cases were set aside, each reason with its number of cases."""
-    return ", ".join(f"{str(reason).rstrip('.')}: {count}" for reason, count in quarantined.value_counts().items())
+    return ", ".join(f"{reason}: {count}" for reason, count in quarantined.value_counts().items())
 
 
 def small_classes(labels: pd.Series[str]) -> Iterator[Finding]:

@@ -82,7 +82,7 @@ class Examiner:
         try:
             return self._decoded(key, data, sandbox, keep)
         except RejectedInput as error:
-            return Examined(0, [Facts(sha256_bytes(data), len(data), quarantined=error.problem.rstrip("."))])
+            return Examined(0, [Facts(sha256_bytes(data), len(data), quarantined=error.reason)])
 
     def _decoded(self, key: str, data: bytes, sandbox: Sandbox, keep: Keep) -> Examined:
         first = sandbox.frames(data, rule=self.rule, patient_key=self.patient_key)

@@ -63,7 +63,6 @@ class KeptRows:
     """The arrays of one kind that a folder of the cache holds; none where there is no such folder."""
 
     def __init__(self, folder: Path, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
         self._places = dict(_places(folder, dtype.itemsize))
 
     def place(self, file_sha256: str) -> Place | None:

@@ -55,7 +55,7 @@ def make_body(kind: BodyKind, weights: str, root: Path) -> tuple[Any, Study]:
                 plain = body if weights == "none" else _create(kind, options)
             _STUDIES[kind] = study_body(plain, channels=kind.channels, size=kind.size, width=_width(body, kind))
     except NoMap as error:
-        raise _refusal(kind, error.reason) from error
+        raise _refusal(kind, error.detail) from error
     except UserError:
         raise
     except Exception as error:

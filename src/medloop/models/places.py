@@ -24,9 +24,9 @@ ROUNDS = 6
 class NoMap(UserError):
     """A network whose output is not one feature map."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"The network has no feature map ({reason}).", "Choose another backbone.")
-        self.reason = reason
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"The network has no feature map ({detail}).", "Choose another backbone.")
+        self.detail = detail
 
 
 @dataclass(frozen=True, kw_only=True)

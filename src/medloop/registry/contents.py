@@ -86,7 +86,7 @@ def find_problems(version: Version) -> list[str]:
     try:
         digest = files.verify(version.folder / "bundle")
     except BrokenBundle as error:
-        return [f"{name}: {error.problem.removesuffix('.')}"]
+        return [f"{name}: {error.reason}"]
     if digest != version.bundle:
         return [f"{name}: the bundle is not the one that was registered"]
     description, found = read_description(version.folder), _other_checksums(version.folder)

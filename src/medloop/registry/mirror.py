@@ -175,7 +175,7 @@ def mirror_to(uri: str | None, store: ModelStore) -> str:
     try:
         publish(store, uri)
     except UserError as error:
-        return f"not copied to {uri} ({error.problem.removesuffix('.')}); `medloop models verify` retries it"
+        return f"not copied to {uri} ({error.reason}); `medloop models verify` retries it"
     return f"copied to {uri}"
 
 

@@ -269,7 +269,7 @@ class ModelStore:
             try:
                 readable.append(self.version(number))
             except BrokenBundle as error:
-                unreadable[number] = error.problem.removesuffix(".")
+                unreadable[number] = error.reason
         return readable, unreadable
 
     def _current_champion(self) -> tuple[Champion | None, str]:
@@ -312,7 +312,7 @@ class ModelStore:
                 return []
             version = self.version(reference.version)
         except UserError as error:
-            return [f"{REFERENCE}: {error.problem.removesuffix('.')}"]
+            return [f"{REFERENCE}: {error.reason}"]
         if version.bundle != reference.bundle:
             return [f"{REFERENCE} names another bundle than that of version {reference.version}"]
         return [] if version.verdict.passed else [f"{REFERENCE} names version {reference.version}, which was refused"]
@@ -366,7 +366,7 @@ class ModelStore:
         try:
             self.check_signed(version.folder / "bundle") if of_bundle else self._check_version_signed(version)
         except BrokenBundle as error:
-            return [f"version {version.number}: {error.problem.removesuffix('.')}"]
+            return [f"version {version.number}: {error.reason}"]
         return []
 
     def _set_champion(self, version: Version, *, previous: int | None, by: str) -> Champion:

@@ -13,7 +13,8 @@ from medloop.errors import UserError
 from medloop.recipe import AuditSection, DataSection
 from medloop.settings import load_settings
 from medloop.steps.kinds import kind_of_cases
-from medloop.steps.kinds.pictures import derived_looks
+from medloop.steps.kinds.kind import AuditContext
+from medloop.steps.kinds.pictures import derived_summaries
 from medloop.steps.stages.ingest import places_of
 from medloop.storage import read_parquet
 from medloop.storage.names import local_path, visible
@@ -38,17 +39,12 @@ def audit_path(root: Path, path: str, *, label: str | None, class_pattern: str |
     rule = DecodeRule(frame="middle")
     read = read_any_folder if source == "folder" else read_source
     cache = root / FOLDER / "pictures"
-    cases = read(data, replace(places, rule=rule, derived=(derived_looks(rule),), kept=cache))
+    cases = read(data, replace(places, rule=rule, derived=(derived_summaries(rule),), kept=cache))
     manifest.write_cases(cases, root / FOLDER / CASES)
-    result = kind_of_cases(cases).audit(
-        root,
-        cases,
-        AuditSection(),
-        folder=root / FOLDER / "report",
-        rule=rule,
-        names=settings.show_names,
-        cache=cache,
+    context = AuditContext(
+        root=root, folder=root / FOLDER / "report", cache=cache, rule=rule, names=settings.show_names
     )
+    result = kind_of_cases(cases).audit(cases, AuditSection(), context)
     shutil.rmtree(cache, ignore_errors=True)
     unlabelled = bool((cases["label"] == NO_CLASS).all())
     findings = [one for one in result.findings if not (unlabelled and one.name in ABOUT_CLASSES)]

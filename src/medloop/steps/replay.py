@@ -76,7 +76,7 @@ def _note(
         with closing(open_feedback(settings, root=root)) as feedback:
             feedback.note(kind, content).result(DURABLE_S)
     except UserError as error:
-        return f"not in the journal ({error.problem.rstrip('.')})"
+        return f"not in the journal ({error.reason})"
     return "in the journal"
 
 

@@ -44,7 +44,7 @@ def _mirror_in_mlflow(project: Project, version: Version, champion: Champion | N
             previous = store.version(serving.previous) if serving.previous is not None else None
             tracker.point(store.version(serving.version), previous, store.challenger())
     except UserError as error:
-        return f"not mirrored ({error.problem.rstrip('.')}); `medloop models verify` retries it"
+        return f"not mirrored ({error.reason}); `medloop models verify` retries it"
     return f"MLflow run {run[:8]}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,16 @@ def summarize_images(
 
 
 def _summarize_each(paths: Sequence[str], read: Read) -> Iterator[ImageSummary | str]:
-    """Yield the summary of each image, or why it cannot be read."""
     for path in paths:
-        try:
-            yield summarize_image(read(path))
-        except RejectedInput as error:
-            yield error.problem
+        yield summary_or_reason(partial(read, path))
+
+
+def summary_or_reason(read: Callable[[], Pixels]) -> ImageSummary | str:
+    """Return the summary of the image that `read` decodes, or why it cannot be read."""
+    try:
+        return summarize_image(read())
+    except RejectedInput as error:
+        return error.reason
 
 
 def summarize_image(pixels: Pixels) -> ImageSummary:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medloop.audit.findings import MAX_LISTED, count_reasons, plural
+from medloop.audit.findings import MAX_LISTED, count_reasons
 from medloop.audit.images.features import COLOURED, ImageSummaries
 from medloop.audit.images.label_errors import Doubt
 from medloop.audit.images.probes import Probe, Task
@@ -17,6 +17,7 @@ from medloop.audit.images.shortcuts import class_words, column_or_blank
 from medloop.case import Finding
 from medloop.decode.examine import is_frame
 from medloop.storage.names import local_path, visible
+from medloop.wording import plural
 
 Groups = Sequence[Sequence[int]]
 
@@ -61,7 +62,7 @@ def quarantined(cases: pd.DataFrame) -> Iterator[Finding]:
 def unreadable(table: pd.DataFrame, summaries: ImageSummaries) -> Iterator[Finding]:
     """Yield a finding for the files that could be read at ingest but not any more."""
     if summaries.broken:
-        reasons = "; ".join(sorted({reason.rstrip(".") for reason in summaries.broken.values()}))
+        reasons = "; ".join(sorted(set(summaries.broken.values())))
         yield Finding(
             name="unreadable",
             severity="severe",

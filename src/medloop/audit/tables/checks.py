@@ -14,7 +14,6 @@ from medloop.audit.findings import (
     MAX_LISTED,
     Audit,
     count_reasons,
-    plural,
     similar_patient_ids,
     small_classes,
     sort_by_severity,
@@ -25,6 +24,7 @@ from medloop.case import Finding
 from medloop.data import manifest
 from medloop.data.groups import connected_groups
 from medloop.recipe import AuditSection
+from medloop.wording import plural
 
 MIN_IDENTIFIERS = 20
 MANY_MISSING = 0.3

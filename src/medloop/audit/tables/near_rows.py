@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medloop.audit.findings import MAX_LISTED, plural
+from medloop.audit.findings import MAX_LISTED
 from medloop.case import Finding
 from medloop.data.groups import connected_groups
+from medloop.wording import plural
 
 Numbers = NDArray[np.float64]
 Places = NDArray[np.int64]

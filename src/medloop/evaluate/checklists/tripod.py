@@ -9,6 +9,7 @@ from medloop.evaluate.checklists.items import Fill, items
 from medloop.evaluate.statements import provenance, selection
 from medloop.evaluate.statements import sentences as say
 from medloop.evaluate.statements.limits import limitations, limits
+from medloop.wording import plural
 
 Report = Mapping[str, Any]
 
@@ -98,9 +99,7 @@ def _outcome(report: Report) -> str:
 
 
 def _predictors(report: Report) -> str:
-    return (
-        f"{say.plural(report['n_features'], 'value')} per case: {provenance.preparation(report)}; listed in bundle.json"
-    )
+    return f"{plural(report['n_features'], 'value')} per case: {provenance.preparation(report)}; listed in bundle.json"
 
 
 def _building(report: Report) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medloop.evaluate.statements.sentences import joined, listed, plural
+from medloop.evaluate.statements.sentences import joined, listed
+from medloop.wording import plural
 
 Report = Mapping[str, Any]
 Facts = Mapping[str, Any]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from math import isnan
 from typing import Any
 
+from medloop.wording import plural
+
 Report = Mapping[str, Any]
 Figure = Mapping[str, Any]
 
@@ -82,11 +84,6 @@ def sources(report: Report) -> str:
 def cases_by_source(study: Mapping[str, Any]) -> str:
     """Return the number of cases of each source: 40 cases from csv and 20 cases from folder."""
     return listed(f"{plural(n, 'case')} from {name}" for name, n in study["sources"].items())
-
-
-def plural(count: int, noun: str) -> str:
-    """Return the count with the noun: 1 case, 2 cases."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def labels_by_part(report: Report) -> str:

@@ -10,6 +10,7 @@ from medloop.evaluate.statements import sentences as say
 from medloop.evaluate.statements.limits import limits
 from medloop.evaluate.write import class_view
 from medloop.times import local_time
+from medloop.wording import plural
 
 
 def card(report: Mapping[str, Any]) -> str:
@@ -17,7 +18,7 @@ def card(report: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{n} {name}" for name, n in report["test_counts"].items())
     counts += " patients" if say.units(report) == "patients" else ""
     folded = f"{report['folds']} folds" if report["folds"] else "held-out cases"
-    trained = f"{say.plural(report['n_train'], 'case')} with {say.plural(report['n_features'], 'value')} each"
+    trained = f"{plural(report['n_train'], 'case')} with {plural(report['n_features'], 'value')} each"
     lines = [
         f"# Model card: {report['name']}",
         "",

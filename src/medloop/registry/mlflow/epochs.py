@@ -110,7 +110,7 @@ class EpochLog:
             while not (self._closing.is_set() and self._queue.empty()):
                 _write(tracker, self._next())
         except UserError as error:
-            self._give_up(error.problem.removesuffix("."))
+            self._give_up(error.reason)
 
     def _give_up(self, why: str) -> None:
         if not self._is_away:

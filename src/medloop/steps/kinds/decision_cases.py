@@ -10,6 +10,7 @@ from medloop.steps.kinds import kind_of
 from medloop.steps.kinds.kind import DecisionCases
 from medloop.steps.project import Project
 from medloop.storage import read_parquet
+from medloop.wording import plural
 
 if TYPE_CHECKING:
     from medloop.recipe import Recipe
@@ -98,4 +99,4 @@ def _chance_below(asked: float, count: int) -> tuple[float, float]:
 def _counted(rows: Any) -> str:
     """Return `5 cases`, or `20 cases of 5 patients`."""
     cases, patients = len(rows), rows["group"].nunique()
-    return f"{cases} case{'s' * (cases != 1)}" + ("" if cases == patients else f" of {patients} patients")
+    return plural(cases, "case") + ("" if cases == patients else f" of {patients} patients")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medloop.decode.kept import Derived
-from medloop.decode.raster import DEFAULT_RULE
 from medloop.decode.rule import DecodeRule
 from medloop.errors import UserError
 from medloop.recipe import AuditSection, Kind, ModelSection, Recipe
 from medloop.steps.kinds.image_files import FileBytes, read_case
-from medloop.steps.kinds.kind import DataKind, DecisionCases, task_of
-from medloop.steps.kinds.pictures import CACHE, derived_of, ingest_rule, looks_of, prepared_name, preparer_of
+from medloop.steps.kinds.kind import AuditContext, DataKind, DecisionCases, task_of
+from medloop.steps.kinds.pictures import CACHE, derived_of, ingest_rule, prepared_name, preparer_of, summaries_of
 from medloop.steps.kinds.weights import CHAMPION, starting_weights, with_weights
 from medloop.steps.project import Project, patient_key
 from medloop.steps.tracked import content_name, epoch_log, flat_params
@@ -51,23 +49,13 @@ class Images(DataKind):
         """Return what audit and prepare need of each decoded picture."""
         return derived_of(recipe)
 
-    def audit(
-        self,
-        root: Path,
-        cases: Any,
-        section: AuditSection,
-        *,
-        folder: Path,
-        reference: Any = None,
-        rule: DecodeRule = DEFAULT_RULE,
-        names: bool = False,
-        cache: Path,
-    ) -> Audit:
+    def audit(self, cases: Any, section: AuditSection, context: AuditContext) -> Audit:
         """Examine the pictures: copies, leaks, shortcuts and doubtful labels."""
         from medloop.audit.images.checks import audit_images
         from medloop.audit.images.page import write_image_audit
         from medloop.decode.pool import Sandbox
 
+        root, folder, rule = context.root, context.folder, context.rule
         scratch = folder.with_name(f".{folder.name}.scratch")
         ids = dict(zip(cases["path"], cases["case_id"], strict=True))
         with Sandbox() as sandbox:
@@ -76,8 +64,8 @@ class Images(DataKind):
                 lambda path: sandbox.decode(read_case(root, path, ids[path]), rule=rule).pixels,
                 section,
                 scratch=scratch,
-                names=names,
-                known=lambda usable: looks_of(usable, root, rule, cache),
+                names=context.names,
+                known=lambda usable: summaries_of(usable, root, rule, context.cache),
             )
         write_image_audit(result, cases, section, folder)
         return result

@@ -35,6 +35,20 @@ class DecisionCases:
     choose_epoch: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuditContext:
+    """Where an audit reads and writes: below `root`, results to `folder`, summaries of images from `cache`."""
+
+    root: Path
+    folder: Path
+    cache: Path
+    rule: DecodeRule
+    # An earlier table to compare with.
+    reference: Any = None
+    # Whether findings name the files of cases.
+    names: bool = False
+
+
 class DataKind(ABC):
     """How data of one kind is audited, prepared, learned from, exported and read.
 
@@ -56,18 +70,7 @@ class DataKind(ABC):
         return ()
 
     @abstractmethod
-    def audit(
-        self,
-        root: Path,
-        cases: Any,
-        section: AuditSection,
-        *,
-        folder: Path,
-        reference: Any = None,
-        rule: DecodeRule = DEFAULT_RULE,
-        names: bool = False,
-        cache: Path,
-    ) -> Audit:
+    def audit(self, cases: Any, section: AuditSection, context: AuditContext) -> Audit:
         """Examine a manifest and write the findings and their page."""
 
     @abstractmethod

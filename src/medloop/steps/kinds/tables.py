@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medloop.decode.raster import DEFAULT_RULE
-from medloop.decode.rule import DecodeRule
 from medloop.errors import UnknownName
 from medloop.recipe import AuditSection, Kind, ModelSection, Recipe
-from medloop.steps.kinds.kind import DataKind, DecisionCases, task_of
+from medloop.steps.kinds.kind import AuditContext, DataKind, DecisionCases, task_of
 from medloop.steps.project import Project
 
 if TYPE_CHECKING:
@@ -29,24 +26,13 @@ class Tables(DataKind):
 
     name: Kind = "table"
 
-    def audit(
-        self,
-        root: Path,
-        cases: Any,
-        section: AuditSection,
-        *,
-        folder: Path,
-        reference: Any = None,
-        rule: DecodeRule = DEFAULT_RULE,
-        names: bool = False,
-        cache: Path,
-    ) -> Audit:
+    def audit(self, cases: Any, section: AuditSection, context: AuditContext) -> Audit:
         """Examine the columns and rows, against an earlier table where there is one."""
         from medloop.audit.tables.checks import audit_table
         from medloop.audit.tables.page import write_table_audit
 
-        result = audit_table(cases, section, reference=reference)
-        write_table_audit(result, cases, section, folder)
+        result = audit_table(cases, section, reference=context.reference)
+        write_table_audit(result, cases, section, context.folder)
         return result
 
     def prepare(self, project: Project) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from medloop.steps.kinds import kind_of
+from medloop.steps.kinds.kind import AuditContext
 from medloop.steps.kinds.pictures import CACHE
 from medloop.steps.project import Project
+from medloop.wording import plural
 
 if TYPE_CHECKING:
     from medloop.audit.findings import Audit
@@ -18,17 +20,15 @@ def run(project: Project) -> str:
 
     section, kind = project.recipe.audit, kind_of(project)
     reference = manifest.read_cases(project.root / section.reference) if section.reference else None
-    result = kind.audit(
-        project.root,
-        project.cases(),
-        section,
+    context = AuditContext(
+        root=project.root,
         folder=project.work / "audit",
-        reference=reference,
-        rule=kind.read_rule(project.recipe),
-        names=project.settings.show_names,
         cache=project.work / CACHE,
+        rule=kind.read_rule(project.recipe),
+        reference=reference,
+        names=project.settings.show_names,
     )
-    return _summary(project, result)
+    return _summary(project, kind.audit(project.cases(), section, context))
 
 
 def accept(project: Project) -> str:
@@ -40,9 +40,8 @@ def accept(project: Project) -> str:
 
 
 def _summary(project: Project, result: Audit) -> str:
-    counts = {kind: sum(one.severity == kind for one in result.findings) for kind in ("severe", "warning", "note")}
-    return ", ".join(_count(n, kind) for kind, n in counts.items()) + f"; see {project.shown('audit/audit.html')}"
-
-
-def _count(number: int, kind: str) -> str:
-    return f"{number} {kind}{'s' if kind != 'severe' and number != 1 else ''}"
+    severe, warnings, notes = (
+        sum(one.severity == severity for one in result.findings) for severity in ("severe", "warning", "note")
+    )
+    counts = f"{severe} severe, {plural(warnings, 'warning')}, {plural(notes, 'note')}"
+    return f"{counts}; see {project.shown('audit/audit.html')}"
